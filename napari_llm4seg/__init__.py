@@ -1,0 +1,39 @@
+"""LLM4Seg in napari: segment medical images with a CNN that carries one frozen language-model layer.
+
+Importing the package costs nothing: torch, Qt and the readers are loaded by the names that need them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_llm4seg.checkpoint import Checkpoint
+    from napari_llm4seg.io import read, write
+    from napari_llm4seg.predict import Predictor, load_model
+    from napari_llm4seg.volume import Prediction, Volume
+
+__version__ = "0.1.0"
+__all__ = ["Checkpoint", "Prediction", "Predictor", "Volume", "__version__", "load_model", "read", "write"]
+
+_HOME = {
+    "Checkpoint": "checkpoint",
+    "Prediction": "volume",
+    "Predictor": "predict",
+    "Volume": "volume",
+    "load_model": "predict",
+    "read": "io",
+    "write": "io",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

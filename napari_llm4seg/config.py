@@ -1,0 +1,226 @@
+"""Configuration of models, preprocessing, prediction and fitting: one source for GUI, command line and YAML.
+
+Everything here is immutable, checked on entry and written as JSON into checkpoints, so a field is only ever added
+with a default, never renamed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_llm4seg.errors import ConfigError
+
+Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
+Positions = Literal["none", "own", "axial", "paper"]
+MaskKind = Literal["causal", "full"]
+
+# Okabe-Ito, the colour-blind-safe palette; yellow last because it vanishes on bright ultrasound.
+CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ClassSpec(_Frozen):
+    """One structure a model segments: its label value (1-based), name and "#RRGGBB" colour."""
+
+    value: int = Field(ge=1, le=65535)
+    name: str = Field(min_length=1, max_length=80)
+    colour: Colour = CLASS_COLOURS[0]
+
+
+class BackboneConfig(_Frozen):
+    """CNN encoder-decoder.
+
+    ``widths`` are the channels after each encoder stage; every stage after the first halves the image.
+    ``depths`` and ``kernels`` are CMUNeXt's (blocks per stage, depthwise kernel size); U-Net ignores them.
+    """
+
+    kind: Literal["cmunext", "unet"] = "cmunext"
+    in_channels: int = Field(default=1, ge=1, le=16)
+    spatial_dims: Literal[2, 3] = 2
+    widths: tuple[int, ...] = (16, 32, 128, 160, 256)
+    depths: tuple[int, ...] = (1, 1, 1, 3, 1)
+    kernels: tuple[int, ...] = (3, 3, 7, 7, 7)
+
+    @model_validator(mode="after")
+    def _same_stages(self) -> BackboneConfig:
+        if len(self.widths) < 2 or any(width < 1 or width > 4096 for width in self.widths):
+            raise ValueError("widths: needs at least two stages of 1 to 4096 channels each")
+        if self.kind == "cmunext":
+            if not len(self.widths) == len(self.depths) == len(self.kernels):
+                raise ValueError("widths, depths and kernels need one entry per stage")
+            if any(kernel % 2 == 0 or not 1 <= kernel <= 31 for kernel in self.kernels):
+                raise ValueError("kernels: needs odd sizes from 1 to 31")
+            if any(not 1 <= depth <= 64 for depth in self.depths):
+                raise ValueError("depths: needs 1 to 64 blocks per stage")
+            if self.spatial_dims != 2:
+                raise ValueError("cmunext is two-dimensional; use unet for volumes")
+        return self
+
+
+class LayerRef(_Frozen):
+    """A frozen decoder layer by where it comes from and what its file digests to."""
+
+    repository: str = Field(min_length=1)
+    revision: str = "main"
+    index: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class BlockConfig(_Frozen):
+    """The language-model block at the bottleneck.
+
+    ``layers`` empty means adapters only. ``frozen`` False trains the layer too (the published "(T)" variants).
+    ``gate`` "residual" adds the block to its input through a scalar that starts at 0; "none" is as published.
+    ``norm`` puts a layer normalisation before the first adapter.
+    """
+
+    layers: tuple[LayerRef, ...] = ()
+    positions: Positions = "own"
+    mask: MaskKind = "causal"
+    gate: Literal["none", "residual"] = "none"
+    norm: bool = False
+    frozen: bool = True
+
+
+class ModelConfig(_Frozen):
+    """A whole network. ``head`` "sigmoid": one channel per class; "softmax": background first, then the classes."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    block: BlockConfig | None = None
+    classes: tuple[ClassSpec, ...] = (ClassSpec(value=1, name="lesion"),)
+    head: Literal["sigmoid", "softmax"] = "sigmoid"
+    preset: str = "default"
+
+    @property
+    def out_channels(self) -> int:
+        return len(self.classes) + (self.head == "softmax")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ModelConfig:
+        if not self.classes:
+            raise ValueError("classes: needs at least one")
+        if len({spec.value for spec in self.classes}) != len(self.classes):
+            raise ValueError("classes: every class needs its own label value")
+        return self
+
+
+class PreprocessConfig(_Frozen):
+    """From a slice to the network's input.
+
+    ``size`` is the network's (height, width) for whole-image prediction and the patch for tiles.
+    ``intensity``: "minmax" and "percentile" map each slice to [0, 1] (percentiles 0.5 and 99.5), "uint8" divides by
+    the dtype's full range (values outside [0, 255] of wider types fall back to min-max), "window" clips to ``window``
+    (low, high) in the scan's own values. Then ``mean`` and ``sd`` per channel, then a division by ``divide``.
+    ``resize``: "stretch" fills the square as the published code does; "pad" keeps the aspect ratio.
+    """
+
+    size: tuple[int, int] = (256, 256)
+    channels: Literal["grey", "rgb", "bgr"] = "grey"
+    intensity: Literal["minmax", "percentile", "uint8", "window"] = "uint8"
+    window: tuple[float, float] | None = None
+    mean: tuple[float, ...] = (0.5,)
+    sd: tuple[float, ...] = (0.25,)
+    divide: float = Field(default=1.0, gt=0)
+    resize: Literal["stretch", "pad"] = "stretch"
+
+    @property
+    def n_channels(self) -> int:
+        return 1 if self.channels == "grey" else 3
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PreprocessConfig:
+        if any(not 8 <= side <= 8192 for side in self.size):
+            raise ValueError("size: needs a height and width of 8 to 8192 pixels")
+        if len(self.mean) != self.n_channels or len(self.sd) != self.n_channels or min(self.sd) <= 0:
+            raise ValueError(f"mean and sd: need {self.n_channels} values for {self.channels}, sd above 0")
+        if (self.intensity == "window") != (self.window is not None):
+            raise ValueError("window: needed with intensity 'window', and only there")
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise ValueError("window: its low value must lie below its high value")
+        return self
+
+
+class PredictConfig(_Frozen):
+    """How a trained network is run over a scan.
+
+    ``mode`` "whole" resizes each slice to the network's size; "tiles" runs overlapping patches at the scan's own
+    resolution (``overlap`` as a fraction of the patch) blended with Gaussian weights. ``flips`` averages the
+    left-right mirrored slice too, at twice the time. ``threshold`` applies to sigmoid heads. Islands below
+    ``min_area`` (fraction of the slice's pixels) are dropped.
+    """
+
+    mode: Literal["whole", "tiles"] = "whole"
+    overlap: float = Field(default=0.5, ge=0, lt=0.95)
+    batch: int = Field(default=4, ge=1, le=256)
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    min_area: float = Field(default=0.0, ge=0, lt=1)
+    flips: bool = False
+    folded: bool = True
+
+
+class FitConfig(_Frozen):
+    """One training run; the meaning of each field is that of the optimisers and schedules in torch."""
+
+    epochs: int = Field(default=100, ge=1)
+    batch: int = Field(default=8, ge=1)
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    schedule: Literal["poly", "cosine", "constant"] = "cosine"
+    warmup_epochs: float = Field(default=2, ge=0)
+    clip: float | None = 1.0
+    precision: Literal["32", "bf16"] = "32"
+    bce_weight: float = Field(default=0.5, ge=0)
+    dice_weight: float = Field(default=1.0, ge=0)
+    dice_batch: bool = True
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    augment: Literal["none", "paper", "strong"] = "strong"
+    validate_every: int = Field(default=1, ge=1)
+    seed: int = 0
+
+
+class Card(_Frozen):
+    """What a person must know before trusting a checkpoint. ``scores`` hold measured figures and how they came."""
+
+    name: str
+    modality: str = "unknown"
+    task: str = ""
+    training_data: str = ""
+    licence: str = ""
+    restrictions: str = ""
+    cite: str = ""
+    scores: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
+class CheckpointConfig(_Frozen):
+    """``config.json`` of a checkpoint."""
+
+    format: Literal["napari-llm4seg/1"] = "napari-llm4seg/1"
+    model: ModelConfig
+    preprocess: PreprocessConfig
+    predict: PredictConfig = PredictConfig()
+    card: Card
+
+    @model_validator(mode="after")
+    def _channels_agree(self) -> CheckpointConfig:
+        needed = self.model.backbone.in_channels
+        if self.preprocess.n_channels != needed:
+            raise ValueError(
+                f"preprocess gives {self.preprocess.n_channels} channel(s) but the backbone takes {needed}"
+            )
+        return self
+
+
+def explain(error: ValidationError, what: str) -> ConfigError:
+    """Turn a pydantic error into one line: which field, what came, what is needed."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "it"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return ConfigError(f"{what}: {where}: {first['msg']}, got {str(first.get('input'))[:60]!r}{more}.")

@@ -1,0 +1,45 @@
+"""The few exceptions of the package.
+
+A message says what came, what was needed and what to do about it, in one line that a person can act on:
+the command line prints it as it is, the docks show it as it is.
+"""
+
+from __future__ import annotations
+
+
+class LLM4SegError(Exception):
+    """Base of every error a person can do something about."""
+
+
+class InputError(LLM4SegError):
+    """A scan, mask or folder cannot be used as it is."""
+
+
+class CheckpointError(LLM4SegError):
+    """A checkpoint or frozen layer is missing, damaged, foreign or of another model."""
+
+
+class ConfigError(LLM4SegError):
+    """A recipe or option has a wrong name, type or range."""
+
+
+class DeviceError(LLM4SegError):
+    """The asked-for device is absent, or its memory does not suffice even for one slice."""
+
+
+class Cancelled(LLM4SegError):
+    """The person stopped the run; nothing went wrong."""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return ``error`` as one readable line of at most ``limit`` characters.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any exception; ours are already one line, those of libraries may span many.
+    limit : int
+        Longest text returned, in characters.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"
