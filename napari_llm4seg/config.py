@@ -113,10 +113,11 @@ class PreprocessConfig(_Frozen):
     """From a slice to the network's input.
 
     ``size`` is the network's (height, width) for whole-image prediction and the patch for tiles.
-    ``intensity``: "minmax" and "percentile" map each slice to [0, 1] (percentiles 0.5 and 99.5), "uint8" divides by
-    the dtype's full range (values outside [0, 255] of wider types fall back to min-max), "window" clips to ``window``
-    (low, high) in the scan's own values. Then ``mean`` and ``sd`` per channel, then a division by ``divide``.
+    ``intensity`` maps each slice to [0, 1]: "minmax"; "percentile" (0.5 and 99.5); "uint8" divides 8-bit values by
+    255, leaves [0, 1] as it is and falls back to min-max for wider ranges; "window" clips to ``window`` (low, high)
+    in the scan's own values. Then ``mean`` and ``sd`` per channel, then a division by ``divide``.
     ``resize``: "stretch" fills the square as the published code does; "pad" keeps the aspect ratio.
+    ``antialias`` smooths while shrinking.
     """
 
     size: tuple[int, int] = (256, 256)
@@ -127,6 +128,7 @@ class PreprocessConfig(_Frozen):
     sd: tuple[float, ...] = (0.25,)
     divide: float = Field(default=1.0, gt=0)
     resize: Literal["stretch", "pad"] = "stretch"
+    antialias: bool = True
 
     @property
     def n_channels(self) -> int:

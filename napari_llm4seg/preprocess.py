@@ -1,0 +1,212 @@
+"""From a slice of a scan to the network's input, and from its probabilities back to the scan's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from napari_llm4seg.config import PreprocessConfig
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.volume import Volume
+
+Float = npt.NDArray[np.float32]
+
+# Rec. 601 luma, what pillow and OpenCV use for colour to grey.
+_LUMA = np.asarray([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What ``apply`` did, so that ``invert`` can undo it.
+
+    Attributes
+    ----------
+    source : (Y, X) of the slice in pixels.
+    size : (H, W) of the network's input in pixels.
+    box : (top, left, height, width) of the slice's content inside the network's input.
+    """
+
+    source: tuple[int, int]
+    size: tuple[int, int]
+    box: tuple[int, int, int, int]
+
+
+class Preprocessor:
+    """Converts slices by a ``PreprocessConfig``; holds no state of any scan.
+
+    Parameters
+    ----------
+    config : PreprocessConfig
+    """
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        self.config = config
+        self._mean = np.asarray(config.mean, dtype=np.float32)[:, None, None]
+        self._sd = np.asarray(config.sd, dtype=np.float32)[:, None, None]
+
+    def check(self, volume: Volume) -> None:
+        """Raise InputError where ``volume`` cannot be segmented at all; costs no pixel access."""
+        if volume.kind != "intensity":
+            raise InputError(f"'{volume.name}' is a label map; segmenting needs a scan. Choose the image it belongs to.")
+        kind = np.dtype(volume.data.dtype).kind
+        if kind not in "buif":
+            raise InputError(
+                f"'{volume.name}' holds {volume.data.dtype} values; segmenting needs real numbers. "
+                "Convert it first, e.g. to its magnitude."
+            )
+        if volume.channels not in (1, 2, 3, 4):
+            raise InputError(
+                f"'{volume.name}' has {volume.channels} channels; this checkpoint needs grey (1) or colour (3). "
+                "Split the channels and segment one of them."
+            )
+
+    def notes(self, volume: Volume) -> list[str]:
+        """Return sentences about what will be converted, for the person to read."""
+        wants_grey, channels = self.config.channels == "grey", volume.channels
+        notes = []
+        if channels in (2, 4):
+            notes.append("The scan has an alpha channel; it was dropped.")
+        if wants_grey and channels >= 3:
+            notes.append("This checkpoint expects grey images; the scan is in colour. It was run on its brightness.")
+        if not wants_grey and channels <= 2:
+            notes.append(
+                "This checkpoint expects colour images; the scan is grey. It was run on the grey values three times."
+            )
+        return notes
+
+    def prepare(self, volume: Volume, z: int) -> Float:
+        """Return slice ``z`` normalised at the source's own resolution.
+
+        Parameters
+        ----------
+        volume : Volume of kind "intensity", any real dtype; NaN and infinities become the slice's finite extremes.
+        z : int
+            Slice index.
+
+        Returns
+        -------
+        array (C, Y, X), float32, with the checkpoint's number of channels
+
+        Raises
+        ------
+        InputError
+            If the values are not real numbers or the channels cannot be converted.
+        """
+        return (self._unit(volume, z) - self._mean) / self._sd / np.float32(self.config.divide)
+
+    def _unit(self, volume: Volume, z: int) -> Float:
+        """Return slice ``z`` with the checkpoint's channels, mapped to [0, 1] by the intensity rule."""
+        self.check(volume)
+        raw = volume.slice_at(z)
+        dtype = raw.dtype
+        values = np.nan_to_num(self._channels(_finite(raw)), copy=False)
+        rule = self.config.intensity
+        if rule == "window":
+            assert self.config.window is not None  # the config's own check
+            low, high = self.config.window
+        elif rule == "percentile":
+            low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
+        elif rule == "uint8" and dtype == np.uint8:
+            low, high = 0.0, 255.0
+        elif dtype == bool or (rule == "uint8" and values.min() >= 0 and values.max() <= 1):
+            low, high = 0.0, 1.0
+        elif rule == "uint8" and values.min() >= 0 and values.max() <= 255:
+            low, high = 0.0, 255.0
+        else:
+            low, high = float(values.min()), float(values.max())
+        if not high > low:  # constant slice: mid-grey, so that the network sees an ordinary input
+            return np.full_like(values, 0.5)
+        # scaled in float64: the span of 64-bit integers does not fit float32's precision
+        unit = (values.astype(np.float64) - low) / (high - low)
+        return np.clip(unit, 0.0, 1.0).astype(np.float32)
+
+    def _channels(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Drop alpha and convert between grey and colour; (C, Y, X) in and out."""
+        if values.shape[0] in (2, 4):
+            values = values[:-1]
+        if self.config.channels == "grey":
+            return values if values.shape[0] == 1 else np.tensordot(_LUMA.astype(np.float64), values, axes=1)[None]
+        if values.shape[0] == 1:
+            values = np.repeat(values, 3, axis=0)
+        return values[::-1].copy() if self.config.channels == "bgr" else values
+
+    def apply(self, volume: Volume, slices: Sequence[int]) -> tuple[torch.Tensor, Trace]:
+        """Return slices ``slices`` of ``volume`` as one batch for the network.
+
+        Returns
+        -------
+        tensor (B, C, H, W), float32
+        Trace
+            One for the batch: all slices of a volume share their shape.
+        """
+        source = (volume.grid[1], volume.grid[2])
+        trace = self.trace(source)
+        batch = torch.from_numpy(np.stack([self.prepare(volume, z) for z in slices]))
+        return self._to_box(batch, trace, antialias=self.config.antialias), trace
+
+    def trace(self, source: tuple[int, int]) -> Trace:
+        """Return how a slice of ``source`` (Y, X) pixels lies in the network's input."""
+        height, width = self.config.size
+        if self.config.resize == "stretch":
+            return Trace(source, self.config.size, (0, 0, height, width))
+        scale = min(height / source[0], width / source[1])
+        inner = max(1, round(source[0] * scale)), max(1, round(source[1] * scale))
+        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+        return Trace(source, self.config.size, (top, left, *inner))
+
+    def _to_box(self, batch: torch.Tensor, trace: Trace, antialias: bool) -> torch.Tensor:
+        top, left, height, width = trace.box
+        if tuple(batch.shape[-2:]) != (height, width):
+            batch = F.interpolate(batch, (height, width), mode="bilinear", antialias=antialias)
+        right, bottom = trace.size[1] - left - width, trace.size[0] - top - height
+        if any((top, left, right, bottom)):
+            # edge values rather than black: a black frame is a strong, wrong cue in ultrasound
+            batch = F.pad(batch, (left, right, top, bottom), mode="replicate")
+        return batch
+
+    def labels_to_grid(self, labels: npt.NDArray[np.integer], trace: Trace, fill: int = 0) -> torch.Tensor:
+        """Return labels (B, Y, X) on the network's grid (B, H, W) as int64, by nearest neighbour; ``fill`` outside."""
+        top, left, height, width = trace.box
+        whole = torch.full((labels.shape[0], *trace.size), fill, dtype=torch.int64)
+        values = torch.from_numpy(labels.astype(np.float32))[:, None]
+        inner = F.interpolate(values, (height, width), mode="nearest-exact")[:, 0]
+        whole[:, top : top + height, left : left + width] = inner.round().to(torch.int64)
+        return whole
+
+    def invert(self, probabilities: torch.Tensor, trace: Trace) -> Float:
+        """Return probabilities on the source's grid.
+
+        Parameters
+        ----------
+        probabilities : tensor (B, K, H, W) in [0, 1]
+        trace : Trace
+            From ``apply``.
+
+        Returns
+        -------
+        array (B, K, Y, X), float32 in [0, 1]
+        """
+        top, left, height, width = trace.box
+        inner = probabilities.float()[:, :, top : top + height, left : left + width]
+        if (height, width) != trace.source:
+            shrinks = trace.source[0] < height and trace.source[1] < width
+            inner = F.interpolate(inner, trace.source, mode="bilinear", antialias=shrinks)
+        result: Float = inner.clamp(0, 1).cpu().numpy()
+        return result
+
+
+def _finite(raw: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+    """Return float64 values; NaN becomes the smallest finite value, infinities the finite extremes."""
+    values = raw.astype(np.float64)
+    if raw.dtype.kind != "f":
+        return values
+    finite = np.isfinite(values)
+    if finite.all():
+        return values
+    low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
+    return np.nan_to_num(values, nan=low, posinf=high, neginf=low)
