@@ -74,12 +74,14 @@ class LayerRef(_Frozen):
 class BlockConfig(_Frozen):
     """The language-model block at the bottleneck.
 
-    ``layers`` empty means adapters only. ``frozen`` False trains the layer too (the published "(T)" variants).
+    ``hidden`` is the width of its tokens: the language model's. ``layers`` empty means adapters only; the default width
+    is that of SmolLM2, so that this control has the same trainable weights. ``frozen`` False trains the layer too (the published "(T)" variants).
     ``gate`` "residual" adds the block to its input through a scalar that starts at 0; "none" is as published.
     ``norm`` puts a layer normalisation before the first adapter.
     """
 
     layers: tuple[LayerRef, ...] = ()
+    hidden: int = Field(default=576, ge=1, le=1 << 16)
     positions: Positions = "own"
     mask: MaskKind = "causal"
     gate: Literal["none", "residual"] = "none"

@@ -15,10 +15,6 @@ from napari_llm4seg.models.llm_layer import LLMLayer
 
 BlockState = Literal["on", "off", "random"]
 
-# Width of the tokens where a block has adapters but no language model: that of SmolLM2, so that the control
-# experiment "adapters without a layer" has the same trainable weights.
-ADAPTERS_ONLY_WIDTH = 576
-
 
 class LLMBlock(nn.Module):
     """Bottleneck features through a bridge and decoder layers.
@@ -34,12 +30,15 @@ class LLMBlock(nn.Module):
 
     def __init__(self, channels: int, config: BlockConfig, layers: Sequence[LLMLayer]) -> None:
         super().__init__()
-        widths = {layer.spec.hidden for layer in layers}
-        if len(widths) > 1:
-            raise ConfigError(f"The block's layers differ in width ({sorted(widths)}); they need to be of one model.")
+        for layer in layers:
+            if layer.spec.hidden != config.hidden:
+                raise ConfigError(
+                    f"A layer of width {layer.spec.hidden} came for a block of width {config.hidden}; "
+                    "the block's hidden needs to be that of its language model."
+                )
         self.config = config
         self.state: BlockState = "on"
-        self.hidden = widths.pop() if widths else ADAPTERS_ONLY_WIDTH
+        self.hidden = config.hidden
         self.bridge = TokenBridge(channels, self.hidden, config.positions, config.mask, config.norm)
         self.layers = nn.ModuleList(layers)
         for layer in layers:

@@ -1,0 +1,234 @@
+"""Frozen layer packs: one decoder layer as a folder of safetensors, config, licence and digest.
+
+    layer.safetensors   tensors named as in the source checkpoint, model.layers.<index>.*
+    config.json         the source model's config
+    pack.json           repository, revision, index, sha256 of layer.safetensors, licence, note
+    LICENSE             where the source has one
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_llm4seg.assets import asset
+from napari_llm4seg.config import LayerRef
+from napari_llm4seg.errors import CheckpointError, LLM4SegError
+from napari_llm4seg.files import read_json, replacing_folder, sha256
+from napari_llm4seg.models.llm_layer import LLMLayer, check_tensors
+from napari_llm4seg.models.spec import LayerSpec
+
+WEIGHTS, CONFIG, PACK = "layer.safetensors", "config.json", "pack.json"
+
+
+@dataclass(frozen=True)
+class LayerPack:
+    """One decoder layer with its origin.
+
+    Attributes
+    ----------
+    ref : LayerRef
+    spec : LayerSpec
+    tensors : the layer's tensors by their names inside the layer
+    licence : SPDX identifier or words
+    note : what a reader must know of how the values came about
+    """
+
+    ref: LayerRef
+    spec: LayerSpec
+    tensors: dict[str, Tensor]
+    licence: str = ""
+    note: str = ""
+
+    def build(self, frozen: bool = True) -> LLMLayer:
+        """Return the layer in float32."""
+        return LLMLayer.from_tensors(self.spec, self.tensors, frozen)
+
+
+def read_pack(folder: Path) -> LayerPack:
+    """Read a pack and check its digest, names and shapes.
+
+    Raises
+    ------
+    CheckpointError
+        One line where the folder is no pack, was altered or is damaged.
+    """
+    try:
+        about = read_json(folder / PACK, "frozen layer pack")
+        config = read_json(folder / CONFIG, "language model config")
+        ref = LayerRef.model_validate({key: about[key] for key in ("repository", "revision", "index", "sha256")})
+        came = sha256(folder / WEIGHTS)
+    except (LLM4SegError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(f"'{folder}' is no frozen layer pack: {_first_line(error)}") from error
+    if came != ref.sha256:
+        raise CheckpointError(
+            f"Frozen layer '{folder / WEIGHTS}' was altered: its sha256 is {came[:12]}…, its pack needs "
+            f"{ref.sha256[:12]}…. Fetch it again."
+        )
+    tensors = _read_layer(folder / WEIGHTS, ref.index)
+    spec = LayerSpec.from_config(config)
+    check_tensors(spec, tensors)
+    return LayerPack(ref, spec, tensors, str(about.get("licence", "")), str(about.get("note", "")))
+
+
+def write_pack(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    *,
+    repository: str,
+    revision: str,
+    index: int,
+    licence: str = "",
+    note: str = "",
+    licence_file: Path | None = None,
+) -> LayerPack:
+    """Write a pack from a layer's tensors (names inside the layer) and its model's config; returns it as read back.
+
+    Raises
+    ------
+    CheckpointError
+        Where the tensors are not a whole layer of that config.
+    """
+    from safetensors.torch import save_file
+
+    check_tensors(LayerSpec.from_config(config), tensors)
+    named = {f"model.layers.{index}.{name}": tensor.contiguous() for name, tensor in tensors.items()}
+    with replacing_folder(folder) as temporary:
+        save_file(named, temporary / WEIGHTS)
+        (temporary / CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n", encoding="utf-8")
+        about = {
+            "repository": repository,
+            "revision": revision,
+            "index": index,
+            "sha256": sha256(temporary / WEIGHTS),
+            "licence": licence,
+            "note": note,
+        }
+        (temporary / PACK).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        if licence_file is not None:
+            shutil.copyfile(licence_file, temporary / "LICENSE")
+    return read_pack(folder)
+
+
+def pack_folders(near: Path | None = None) -> list[Path]:
+    """Return the folders of packs at hand: beside a checkpoint, shipped, and in the user's cache, in that order."""
+    roots = [asset("layers"), cache_folder() / "layers"]
+    if near is not None:
+        roots.insert(0, near / "layers")
+    return [path.parent for root in roots if root.is_dir() for path in sorted(root.glob(f"*/{PACK}"))]
+
+
+def find_pack(ref: LayerRef, near: Path | None = None) -> LayerPack:
+    """Return the pack a checkpoint asks for.
+
+    Raises
+    ------
+    CheckpointError
+        If none at hand has that repository, revision, index and sha256; it names the nearest one.
+    """
+    nearest = ""
+    for folder in pack_folders(near):
+        try:
+            about = read_json(folder / PACK, "frozen layer pack")
+        except LLM4SegError:
+            continue  # a damaged pack must not hide a good one
+        if about.get("repository") != ref.repository or about.get("index") != ref.index:
+            continue
+        if about.get("revision") == ref.revision and about.get("sha256") == ref.sha256:
+            return read_pack(folder)
+        nearest = f" '{folder}' holds that layer at another revision or sha256, which is refused."
+    raise CheckpointError(
+        f"The checkpoint needs layer {ref.index} of {ref.repository} (revision {ref.revision}, sha256 "
+        f"{ref.sha256[:12]}…), which is not at hand.{nearest} Put its pack into '{cache_folder() / 'layers'}'."
+    )
+
+
+def cache_folder() -> Path:
+    """Return the user's cache of fetched layers and checkpoints; ``LLM4SEG_CACHE`` overrides it."""
+    override = os.environ.get("LLM4SEG_CACHE")
+    if override:
+        return Path(override)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("napari-llm4seg", appauthor=False)
+
+
+def layer_from_checkpoint(folder: Path, index: int) -> tuple[LayerSpec, dict[str, Tensor]]:
+    """Take one decoder layer out of a local Hugging Face checkpoint, opening only the shards that hold it.
+
+    Parameters
+    ----------
+    folder : Path
+        With config.json and model.safetensors, or model.safetensors.index.json and its shards.
+    index : int
+        0-based layer index.
+
+    Returns
+    -------
+    LayerSpec, tensors by their names inside the layer
+
+    Raises
+    ------
+    CheckpointError
+        Where the folder is no such checkpoint, the layer does not exist or a shard is damaged.
+    """
+    try:
+        config = read_json(folder / CONFIG, "language model config")
+        single = folder / "model.safetensors"
+        prefix = f"model.layers.{index}."
+        if single.is_file():
+            shards = {single}
+        else:
+            table = read_json(folder / "model.safetensors.index.json", "shard index", limit=1 << 26)
+            names = {str(file) for name, file in dict(table["weight_map"]).items() if str(name).startswith(prefix)}
+            shards = {folder / Path(name).name for name in names}  # .name: a shard never lies outside the folder
+    except (LLM4SegError, KeyError, TypeError) as error:
+        raise CheckpointError(f"'{folder}' is no language-model checkpoint: {_first_line(error)}") from error
+    count = config.get("num_hidden_layers")
+    if isinstance(count, int) and not 0 <= index < count:
+        raise CheckpointError(f"Layer {index} was asked for; '{folder.name}' has layers 0 to {count - 1}.")
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(shards):
+        tensors |= _read_layer(shard, index)
+    spec = LayerSpec.from_config(config)
+    check_tensors(spec, tensors)
+    return spec, tensors
+
+
+def _read_layer(file: Path, index: int) -> dict[str, Tensor]:
+    """Read the tensors of layer ``index`` only; safetensors maps the file, so the rest is never touched."""
+    from safetensors import SafetensorError, safe_open
+
+    prefix = f"model.layers.{index}."
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {
+                name.removeprefix(prefix): opened.get_tensor(name) for name in opened.keys() if name.startswith(prefix)
+            }
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"Weights file '{file}' is damaged or not safetensors: {_first_line(error)}") from error
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a sha256 over names, dtypes, shapes and bytes, in name order."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0][:160] or type(error).__name__
