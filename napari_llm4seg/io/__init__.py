@@ -1,0 +1,105 @@
+"""Files in and out: the only place where axis order is converted.
+
+Each format has one module, loaded when a file of that format comes: importing this package loads numpy alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.io._files import PathLike, existing, sniff, suffix_of
+from napari_llm4seg.volume import Prediction, Volume
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["FORMATS", "read", "write"]
+
+# Suffix -> module of this package.
+FORMATS: dict[str, str] = {
+    ".nii": "nifti",
+    ".nii.gz": "nifti",
+    ".dcm": "dicom",
+    ".dicom": "dicom",
+    ".ima": "dicom",
+    ".png": "raster",
+    ".jpg": "raster",
+    ".jpeg": "raster",
+    ".bmp": "raster",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".npy": "npy",
+}
+_READABLE = "NIfTI (.nii, .nii.gz), DICOM (.dcm or a folder with one series), TIFF, PNG, JPEG, BMP or .npy"
+_WRITABLE = ".nii.gz, .tif, .npy, or .png for a single slice"
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name}")
+
+
+def read(path: PathLike) -> Volume:
+    """Read one scan.
+
+    The suffix picks the format; a name without a known suffix is opened by what its first bytes say, as DICOM exports
+    often have none. A folder is read as one DICOM series.
+
+    Parameters
+    ----------
+    path : str or path
+        NIfTI, DICOM (file or folder), TIFF, PNG, JPEG, BMP or ``.npy``.
+
+    Returns
+    -------
+    Volume
+        ``metadata`` holds ``"source_path"`` and, where something had to be decided, sentences in ``"messages"``.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, damaged or of no known format: one line that says so.
+    """
+    path = existing(path)
+    if path.is_dir():
+        folder: Volume = _module("dicom").read_series(path)
+        return folder
+    name = FORMATS.get(suffix_of(path)) or sniff(path)
+    if name is None:
+        raise InputError(f"'{path.name}' is of no known format; open {_READABLE}.")
+    volume: Volume = _module(name).read(path)
+    return volume
+
+
+def write(path: PathLike, result: Prediction | Volume) -> Path:
+    """Write a prediction's labels, or a volume, in the format that the suffix names.
+
+    The file appears whole or not at all; missing folders on the way are made.
+
+    Parameters
+    ----------
+    path : str or path
+        Suffix ``.nii.gz``, ``.nii``, ``.tif``, ``.tiff``, ``.npy``, or ``.png`` for a single slice.
+    result : Prediction or Volume
+        Of a prediction the labels are written; the values in the file are the label values.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    InputError
+        If the format cannot hold it, or the place cannot be written to.
+    """
+    path = Path(path).expanduser()
+    suffix = suffix_of(path)
+    name = FORMATS.get(suffix)
+    module: Any = _module(name) if name else None
+    if module is None or not hasattr(module, "write"):
+        raise InputError(f"'{path.name}': cannot write {suffix or 'a file without suffix'}; use {_WRITABLE}.")
+    module.write(path, result.as_volume() if isinstance(result, Prediction) else result)
+    return path

@@ -1,0 +1,134 @@
+"""What every format needs: names, whole-file writing, errors of libraries turned into one line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_llm4seg.errors import InputError, LLM4SegError, one_line
+
+PathLike = str | os.PathLike[str]
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "raster"),
+    (b"\xff\xd8\xff", "raster"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"\x93NUMPY", "npy"),
+)
+
+
+def suffix_of(path: PathLike) -> str:
+    """Return the lower-case suffix, ``".nii.gz"`` counting as one; "" where there is none."""
+    name = Path(path).name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+
+
+def stem_of(path: PathLike) -> str:
+    """Return the file's name without its suffix, ``".nii.gz"`` counting as one."""
+    name = Path(path).name
+    return name[:-7] if name.lower().endswith(".nii.gz") else Path(name).stem
+
+
+def existing(path: PathLike) -> Path:
+    """Return ``path`` if there is something with bytes in it, else raise ``InputError``."""
+    found = Path(path).expanduser()
+    try:
+        if not found.exists():
+            raise InputError(f"There is no file or folder '{found}'. Check the path.")
+        if found.is_file() and found.stat().st_size == 0:
+            raise InputError(f"'{found.name}' is an empty file (0 bytes). Copy or export it again.")
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{found.name}' cannot be opened: {one_line(error)}.") from error
+    return found
+
+
+def sniff(path: Path) -> str | None:
+    """Return the format module that the first bytes speak for, or None."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(132)
+    except OSError as error:
+        raise InputError(f"'{path.name}' cannot be opened: {one_line(error)}.") from error
+    if head[128:132] == b"DICM":
+        return "dicom"
+    return next((name for magic, name in _MAGIC if head.startswith(magic)), None)
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a library raises on a bad file into one ``InputError`` line.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        The format by its name with article, e.g. "a TIFF image".
+    """
+    try:
+        with warnings.catch_warnings():
+            # Readers warn on standard error about harmless oddities; what matters is said in our own words.
+            warnings.simplefilter("ignore")
+            yield
+    except LLM4SegError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"'{path.name}' does not fit into memory. Crop it or save it in parts.") from error
+    except IsADirectoryError as error:
+        raise InputError(f"'{path.name}' is a folder; {what} is needed. Open a file in it.") from error
+    except PermissionError as error:
+        raise InputError(f"'{path.name}' may not be read by you. Change its permissions or copy it.") from error
+    except Exception as error:
+        raise InputError(
+            f"'{path.name}' cannot be read as {what}: {one_line(error, 160).rstrip('.')}. "
+            "It may be damaged, cut off or of another format; export it again."
+        ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place on success and vanishes on failure.
+
+    The temporary name keeps the suffix because writers choose their format by it.
+    """
+    path = Path(path).expanduser()
+    temporary = path.with_name(f".{stem_of(path)[:80]}-{secrets.token_hex(4)}{suffix_of(path)}")
+    try:
+        if path.is_dir():
+            raise InputError(f"'{path}' is a folder; give a file name in it.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or one_line(error, 120)
+        raise InputError(f"'{path}' cannot be written: {reason}. Choose another place.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def plain(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Return ``array`` in native byte order and at most 64-bit floats; refuse what is not real numbers.
+
+    Raises
+    ------
+    InputError
+        On complex, text, object or structured values.
+    """
+    if array.dtype.kind == "c":
+        raise InputError(f"'{name}' holds complex values; a scan of real numbers is needed. Save its magnitude.")
+    if array.dtype.kind not in "buif":
+        raise InputError(f"'{name}' holds {array.dtype} values; a scan of numbers is needed. Save it as such.")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,249 @@
+"""TIFF through tifffile: single images, stacks, ImageJ and OME files with their axes and spacing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.io._files import PathLike, existing, plain, reading, replacing, stem_of
+from napari_llm4seg.volume import Kind, Unit, Volume, affine_from_spacing
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPageSeries
+
+Array = npt.NDArray[Any]
+
+_KEY = "napari_llm4seg"
+_MM = {
+    "mm": 1.0,
+    "millimeter": 1.0,
+    "millimetre": 1.0,
+    "cm": 10.0,
+    "m": 1000.0,
+    "inch": 25.4,
+    "in": 25.4,
+    "µm": 1e-3,
+    "μm": 1e-3,
+    "um": 1e-3,
+    "micron": 1e-3,
+    "microns": 1e-3,
+    "micrometer": 1e-3,
+    "\\u00b5m": 1e-3,
+    "nm": 1e-6,
+}
+# What the ImageJ flavour of TIFF can hold; everything else goes into the OME flavour.
+_IMAGEJ_DTYPES = (np.uint8, np.uint16, np.float32)
+
+
+def read(path: PathLike) -> Volume:
+    """Read a TIFF file.
+
+    Colour samples and the axis C become channels; the one other axis longer than 1 (z, time or pages) becomes the
+    stack. ImageJ and OME files give their spacing in mm; the resolution of other TIFF files is meant for printers
+    and is not used, the unit is then "pixel". Palette images become RGB, white-is-zero images are inverted.
+    Of several images in one file the first is read, and ``metadata["messages"]`` says so.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or cut off, holds complex values, or has time points of stacks.
+    """
+    path = existing(path)
+    import logging
+
+    import tifffile
+
+    # It logs every oddity on standard error; what matters is raised below.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    with reading(path, "a TIFF image"), tifffile.TiffFile(path) as tiff:
+        if not tiff.series:
+            raise InputError(f"'{path.name}' holds no image. Export it again.")
+        series = tiff.series[0]
+        _check_complete(tiff, series, path)
+        data = _four_axes(*_values(series, path.name), path.name)
+        spacing, unit = _spacing(tiff)
+        own = _own_metadata(tiff)
+        messages = []
+        if len(tiff.series) > 1:
+            messages.append(f"The file holds {len(tiff.series)} images of different size or kind; the first was read.")
+    affine = np.asarray(own["affine"], dtype=np.float64) if "affine" in own else affine_from_spacing(spacing)
+    kind: Kind = "label" if own.get("kind") == "label" and data.dtype.kind in "ui" else "intensity"
+    return Volume(
+        data=data,
+        affine=affine,
+        kind=kind,
+        unit="mm" if own.get("unit", unit) == "mm" else "pixel",
+        name=stem_of(path),
+        metadata={"source_path": str(path), "messages": messages},
+    )
+
+
+def _check_complete(tiff: TiffFile, series: TiffPageSeries, path: Path) -> None:
+    """Refuse a cut-off file, whose missing parts tifffile would fill with zeros."""
+    size = path.stat().st_size
+    if series.dataoffset is not None:
+        ends = [series.dataoffset + series.nbytes]
+    else:
+        pages = list(series.pages)
+        if any(page is None for page in pages):
+            raise InputError(f"'{path.name}' is one part of an image in several files, and others are missing.")
+        ends = [
+            offset + count
+            for page in pages
+            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)  # type: ignore[union-attr]
+            if count
+        ]
+    if not ends or max(ends) > size:
+        raise InputError(
+            f"'{path.name}' is cut off: {max(ends, default=0)} bytes are needed, {size} are there. Copy it again."
+        )
+
+
+def _values(series: TiffPageSeries, name: str) -> tuple[Array, str]:
+    import tifffile
+
+    array = plain(np.asarray(series.asarray()), name)
+    page = series.keyframe
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None and array.dtype.kind == "u":
+        colours = np.asarray(page.colormap) >> 8
+        return np.moveaxis(colours.astype(np.uint8)[:, array], 0, -1), series.axes + "S"
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype.kind in "ub":
+        array = ~array
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    return array, series.axes
+
+
+def _four_axes(array: Array, axes: str, name: str) -> Array:
+    """Return (C, Z, Y, X) from named axes: S and C are channels, one other axis may be the stack."""
+    long = [axis for axis, length in zip(axes, array.shape, strict=True) if length > 1 and axis not in "YX"]
+    channel = [axis for axis in long if axis in "SC"]
+    stack = [axis for axis in long if axis not in "SC"]
+    if "Y" not in axes or "X" not in axes or len(channel) > 1 or len(stack) > 1:
+        named = ", ".join(f"{axis} {length}" for axis, length in zip(axes, array.shape, strict=True))
+        raise InputError(
+            f"'{name}' has the axes {named}; a scan has y, x, one stack axis and one channel axis. "
+            "Save one time point or channel of it."
+        )
+    kept = [*channel, *stack, "Y", "X"]
+    squeezed = array[tuple(slice(None) if axis in kept else 0 for axis in axes)]
+    order = [axis for axis in axes if axis in kept]
+    ordered = np.transpose(squeezed, [order.index(axis) for axis in kept])
+    height, width = ordered.shape[-2:]
+    return np.ascontiguousarray(
+        ordered.reshape(
+            array.shape[axes.index(channel[0])] if channel else 1,
+            array.shape[axes.index(stack[0])] if stack else 1,
+            height,
+            width,
+        )
+    )
+
+
+def _spacing(tiff: TiffFile) -> tuple[tuple[float, float, float], Unit]:
+    """Return the (z, y, x) spacing of ImageJ and OME files in mm; (1, 1, 1) in pixels for others."""
+    sizes: tuple[float, float, float] | None = None
+    if tiff.is_ome and tiff.ome_metadata:
+        sizes = _ome_spacing(tiff.ome_metadata)
+    elif tiff.is_imagej and tiff.imagej_metadata:
+        sizes = _imagej_spacing(tiff)
+    if sizes is None or not all(np.isfinite(size) and size > 0 for size in sizes):
+        return (1.0, 1.0, 1.0), "pixel"
+    return sizes, "mm"
+
+
+def _imagej_spacing(tiff: TiffFile) -> tuple[float, float, float] | None:
+    header: dict[str, Any] = dict(tiff.imagej_metadata or {})
+    factor = _MM.get(str(header.get("unit", "")).strip().lower())
+    tags = tiff.pages.first.tags
+    if factor is None or "XResolution" not in tags or "YResolution" not in tags:
+        return None
+    (across, by_x), (down, by_y) = tags["XResolution"].value, tags["YResolution"].value
+    if not (across and by_x and down and by_y):
+        return None
+    return abs(float(header.get("spacing", 1.0 / factor))) * factor, by_y / down * factor, by_x / across * factor
+
+
+def _ome_spacing(xml: str) -> tuple[float, float, float] | None:
+    from xml.etree import ElementTree
+
+    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
+    if pixels is None or "PhysicalSizeX" not in pixels.attrib or "PhysicalSizeY" not in pixels.attrib:
+        return None
+    sizes = []
+    for axis in "ZYX":
+        factor = _MM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower())
+        if factor is None:
+            return None
+        sizes.append(float(pixels.get(f"PhysicalSize{axis}", 1.0 / factor)) * factor)
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _own_metadata(tiff: TiffFile) -> dict[str, Any]:
+    """Return what ``write`` left in the file: the affine, unit and kind, which TIFF has no field for."""
+    text: Any = None
+    if tiff.is_ome and tiff.ome_metadata:
+        from xml.etree import ElementTree
+
+        for entry in ElementTree.fromstring(tiff.ome_metadata).iterfind(".//{*}MapAnnotation/{*}Value/{*}M"):
+            text = entry.text if entry.get("K") == _KEY else text
+    elif tiff.is_imagej and tiff.imagej_metadata:
+        text = tiff.imagej_metadata.get(_KEY)
+    found = json.loads(text) if isinstance(text, str) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def write(path: PathLike, volume: Volume) -> Path:
+    """Write a volume or labels, lossless, with spacing; other programs see a stack of slices.
+
+    8-bit and 16-bit unsigned and 32-bit float values go into ImageJ's flavour, others into OME's. The whole affine
+    is kept in a field of our own, so that reading the file back gives the same grid.
+
+    Raises
+    ------
+    InputError
+        If the values are of a type that neither flavour holds, or the place cannot be written to.
+    """
+    import tifffile
+
+    path = Path(path)
+    data = _storable(np.asarray(volume.data), path.name)
+    own = json.dumps({"affine": volume.affine.tolist(), "unit": volume.unit, "kind": volume.kind})
+    depth, height, width = volume.spacing
+    unit = "mm" if volume.unit == "mm" else "pixel"
+    options: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack"}
+    if data.dtype in _IMAGEJ_DTYPES:
+        options |= {"imagej": True, "resolution": (1 / width, 1 / height)}
+        options["metadata"] = {"axes": "ZCYX", "spacing": depth, "unit": unit, _KEY: own}
+        data = np.moveaxis(data, 0, 1)
+        if volume.channels == 3 and data.dtype == np.uint8:
+            data = np.moveaxis(data, 1, -1)
+            options["metadata"]["axes"] = "ZYXS"
+            options["photometric"] = "rgb"
+    else:
+        sizes = dict(zip("ZYX", volume.spacing, strict=True)) if volume.unit == "mm" else {}
+        options |= {"ome": True, "metadata": {"axes": "CZYX", "MapAnnotation": {_KEY: own}}}
+        for axis, size in sizes.items():
+            options["metadata"] |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "mm"}
+    with replacing(path) as temporary:
+        tifffile.imwrite(temporary, np.ascontiguousarray(data), **options)
+    return path
+
+
+def _storable(data: Array, name: str) -> Array:
+    if data.dtype == np.bool_:
+        return data.astype(np.uint8)
+    if data.dtype == np.float16:
+        return data.astype(np.float32)
+    if data.dtype.kind in "ui" and data.dtype.itemsize == 8:
+        for narrow in (np.int32, np.uint32):
+            limits = np.iinfo(narrow)
+            if int(data.min()) >= limits.min and int(data.max()) <= limits.max:
+                return data.astype(narrow)
+        raise InputError(f"'{name}': values up to {int(data.max())} do not fit a TIFF (32 bit). Use .nii.gz.")
+    return plain(data, name)
