@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 # Only these decoders: pillow would otherwise try any of its forty formats on a file, ghostscript's included.
-_DECODERS = ("PNG", "JPEG", "MPO", "BMP", "DIB")
+_DECODERS = ("PNG", "JPEG", "BMP", "DIB")
 _FILL = 0.25
 
 

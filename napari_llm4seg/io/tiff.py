@@ -69,8 +69,9 @@ def read(path: PathLike) -> Volume:
         spacing, unit = _spacing(tiff)
         own = _own_metadata(tiff)
         messages = []
-        if len(tiff.series) > 1:
-            messages.append(f"The file holds {len(tiff.series)} images of different size or kind; the first was read.")
+        pages = len(series.pages) if series.kind == "generic" else len(tiff.pages)
+        if len(tiff.series) > 1 or len(tiff.pages) > pages:
+            messages.append("The file holds several images of different size or kind; the first was read.")
     affine = np.asarray(own["affine"], dtype=np.float64) if "affine" in own else affine_from_spacing(spacing)
     kind: Kind = "label" if own.get("kind") == "label" and data.dtype.kind in "ui" else "intensity"
     return Volume(
@@ -86,6 +87,7 @@ def read(path: PathLike) -> Volume:
 def _check_complete(tiff: TiffFile, series: TiffPageSeries, path: Path) -> None:
     """Refuse a cut-off file, whose missing parts tifffile would fill with zeros."""
     size = path.stat().st_size
+    _check_chain(tiff, path, size)
     if series.dataoffset is not None:
         ends = [series.dataoffset + series.nbytes]
     else:
@@ -102,6 +104,22 @@ def _check_complete(tiff: TiffFile, series: TiffPageSeries, path: Path) -> None:
         raise InputError(
             f"'{path.name}' is cut off: {max(ends, default=0)} bytes are needed, {size} are there. Copy it again."
         )
+
+
+def _check_chain(tiff: TiffFile, path: Path, size: int) -> None:
+    """Follow the page directories to the last one: tifffile drops those that lie beyond the end of the file."""
+    file, form = tiff.filehandle, tiff.tiff
+    width, seen = form.offsetsize, set[int]()
+    file.seek(8 if width == 8 else 4)
+    while offset := int.from_bytes(file.read(width), "little" if form.byteorder == "<" else "big"):
+        if offset in seen or offset + form.tagnosize > size:
+            raise InputError(f"'{path.name}' is cut off: {size} bytes are there, pages beyond are missing. Copy it again.")
+        seen.add(offset)
+        file.seek(offset)
+        tags = int.from_bytes(file.read(form.tagnosize), "little" if form.byteorder == "<" else "big")
+        if offset + form.tagnosize + tags * form.tagsize + width > size:
+            raise InputError(f"'{path.name}' is cut off: {size} bytes are there, pages beyond are missing. Copy it again.")
+        file.seek(offset + form.tagnosize + tags * form.tagsize)
 
 
 def _values(series: TiffPageSeries, name: str) -> tuple[Array, str]:
@@ -217,7 +235,8 @@ def write(path: PathLike, volume: Volume) -> Path:
     depth, height, width = volume.spacing
     unit = "mm" if volume.unit == "mm" else "pixel"
     options: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack"}
-    if data.dtype in _IMAGEJ_DTYPES:
+    # In ImageJ's flavour tifffile takes an axis of one pixel for something else.
+    if data.dtype in _IMAGEJ_DTYPES and min(data.shape[2:]) > 1:
         options |= {"imagej": True, "resolution": (1 / width, 1 / height)}
         options["metadata"] = {"axes": "ZCYX", "spacing": depth, "unit": unit, _KEY: own}
         data = np.moveaxis(data, 0, 1)

@@ -131,7 +131,7 @@ def test_several_images_say_so(tmp_path: Path) -> None:
         tiff.write(np.zeros((3, 4), np.uint8), metadata=None)
     volume = read(tmp_path / "x.tif")
     assert volume.grid == (1, 6, 7)
-    assert "2 images" in volume.metadata["messages"][0]
+    assert "several images" in volume.metadata["messages"][0]
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"imagej": True}, {"ome": True}, {"tile": (16, 16)}])
@@ -141,15 +141,9 @@ def test_cut_off(tmp_path: Path, options: dict[str, object]) -> None:
     whole = (tmp_path / "whole.tif").read_bytes()
     for part in (1, 4, 9, 100, len(whole) // 3, len(whole) // 2, len(whole) * 9 // 10):
         (tmp_path / "cut.tif").write_bytes(whole[:part])
-        try:
-            back = read(tmp_path / "cut.tif")
-        except InputError as error:
-            assert "\n" not in str(error)
-        else:
-            # What does open must be right: no part filled with zeros.
-            n = back.n_slices
-            np.testing.assert_array_equal(back.data[0], pixels[:n])
-            pytest.fail("a cut-off file was opened in part")
+        with pytest.raises(InputError) as caught:
+            read(tmp_path / "cut.tif")
+        assert "\n" not in str(caught.value)
 
 
 def test_complex_is_refused(tmp_path: Path) -> None:
