@@ -1,0 +1,78 @@
+"""Training augmentation by MONAI, in an order of random draws that a resume repeats."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Strength = Literal["none", "paper", "strong"]
+
+
+class Augmenter:
+    """Applies one chain of MONAI transforms to images and labels alike.
+
+    Parameters
+    ----------
+    strength : {"none", "paper", "strong"}
+        "paper": rotations by 90 degrees and flips. "strong": left-right flips, affine (rotation 15 degrees, scale
+        0.75 to 1.25, shift 8 %), contrast, gamma, noise and blur, in the ranges of one acquisition's variation.
+    size : (H, W) of the samples in pixels
+    """
+
+    def __init__(self, strength: Strength, size: tuple[int, int]) -> None:
+        self.strength = strength
+        self._chain = None if strength == "none" else _chain(strength, size)
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Seed every random draw of the coming epoch."""
+        if self._chain is not None:
+            self._chain.set_random_state(seed=(seed * 1_000_003 + epoch) % 2**32)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return augmented copies of images (B, C, H, W) and labels (B, H, W)."""
+        if self._chain is None:
+            return images, labels
+        done = [
+            self._chain({"image": image, "label": label[None]}) for image, label in zip(images, labels, strict=True)
+        ]
+        return torch.stack([d["image"] for d in done]), torch.stack([d["label"][0] for d in done]).to(torch.uint8)
+
+
+def _chain(strength: Strength, size: tuple[int, int]):  # type: ignore[no-untyped-def]  # MONAI's own types
+    import monai.transforms as mt
+    from monai.data.meta_obj import set_track_meta
+
+    set_track_meta(False)  # plain tensors: the affine bookkeeping costs more than the transforms
+    both = ["image", "label"]
+    if strength == "paper":
+        return mt.Compose(
+            [
+                mt.RandRotate90d(both, prob=0.75, max_k=3),
+                mt.RandFlipd(both, prob=0.5, spatial_axis=0),
+                mt.RandFlipd(both, prob=0.5, spatial_axis=1),
+            ]
+        )
+    affine = mt.RandAffined(
+        both,
+        prob=0.8,
+        rotate_range=0.26,
+        scale_range=((-0.25, 0.25), (-0.25, 0.25)),
+        translate_range=(0.08 * size[0], 0.08 * size[1]),
+        mode=("bilinear", "nearest"),
+        padding_mode="border",
+        cache_grid=True,
+        spatial_size=size,
+    )
+    return mt.Compose(
+        [
+            mt.RandFlipd(both, prob=0.5, spatial_axis=1),
+            affine,
+            mt.RandScaleIntensityd("image", factors=0.25, prob=0.4),
+            mt.RandShiftIntensityd("image", offsets=0.3, prob=0.4),
+            mt.RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
+            mt.RandGaussianNoised("image", prob=0.2, std=0.15),
+            mt.RandGaussianSmoothd("image", prob=0.15, sigma_x=(0.4, 1.0), sigma_y=(0.4, 1.0)),
+        ]
+    )

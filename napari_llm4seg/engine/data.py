@@ -1,0 +1,164 @@
+"""Image and mask pairs as tensors, split so that near-duplicates never sit on both sides."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_llm4seg.config import PreprocessConfig
+from napari_llm4seg.engine.recipe import DataConfig, SplitConfig
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.io import read
+from napari_llm4seg.io.pairs import Pair, find_pairs, read_mask
+from napari_llm4seg.preprocess import Preprocessor
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image with its mask; ``group`` joins near-duplicates, ``stratum`` is balanced over the split."""
+
+    pair: Pair
+    group: str
+    stratum: str
+
+    @property
+    def name(self) -> str:
+        return self.pair.stem
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of the cases of each part."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Cases on the network's grid.
+
+    Attributes
+    ----------
+    images : tensor (N, C, H, W), float32, normalised
+    labels : tensor (N, H, W), uint8 label values; 255 is not annotated
+    names : N case names
+    """
+
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def data_root(config: DataConfig) -> Path:
+    """Return the folder the recipe's paths are relative to.
+
+    Raises
+    ------
+    InputError
+        If neither the recipe nor ``LLM4SEG_DATA`` names an existing folder.
+    """
+    root = config.root or os.environ.get("LLM4SEG_DATA", "")
+    if not root or not Path(root).is_dir():
+        raise InputError(f"The data folder {root!r} does not exist; set LLM4SEG_DATA or give --set data.root=FOLDER.")
+    return Path(root)
+
+
+def load_cases(config: DataConfig) -> list[Case]:
+    """Return the recipe's cases in name order; ``limit`` keeps an even choice of them."""
+    root = data_root(config)
+    rows: dict[str, dict[str, str]] = {}
+    if config.index:
+        try:
+            with (root / config.index).open(newline="", encoding="utf-8") as file:
+                rows = {Path(row[config.file]).stem: row for row in csv.DictReader(file)}
+        except (OSError, KeyError) as error:
+            raise InputError(f"The index '{root / config.index}' cannot be used: {error}.") from error
+    cases = []
+    for pair in find_pairs(root / config.images, root / config.masks):
+        row = rows.get(pair.stem, {})
+        group = row.get(config.group or "", "")
+        cases.append(Case(pair, f"group {group}" if group else pair.stem, row.get(config.stratum or "", "")))
+    cases.sort(key=lambda case: case.name)
+    if config.limit and len(cases) > config.limit:
+        cases = [cases[i * len(cases) // config.limit] for i in range(config.limit)]
+    return cases
+
+
+def split_cases(cases: Sequence[Case], config: SplitConfig) -> Split:
+    """Split by group: whole groups go to one part, each stratum in the asked-for fractions.
+
+    A group that spans strata counts for that of its first case. The same cases and seed give the same split.
+
+    Raises
+    ------
+    InputError
+        If a part would be empty.
+    """
+    groups: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        groups[case.group].append(case)
+    strata: dict[str, list[list[Case]]] = defaultdict(list)
+    for members in groups.values():
+        strata[members[0].stratum].append(members)
+    parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for stratum in sorted(strata):
+        rng = np.random.default_rng([config.seed, *stratum.encode()])
+        order = rng.permutation(len(strata[stratum]))
+        total = sum(map(len, strata[stratum]))
+        wanted = {"test": round(config.test * total), "val": round(config.val * total)}
+        filled = {"test": 0, "val": 0}
+        for i in order:
+            members = strata[stratum][i]
+            part = next((p for p in ("test", "val") if filled[p] + len(members) <= wanted[p]), "train")
+            if part != "train":
+                filled[part] += len(members)
+            parts[part] += [case.name for case in members]
+    for part, names in parts.items():
+        if not names:
+            raise InputError(f"{len(cases)} cases leave the {part} part empty; give more cases or other fractions.")
+    return Split(*(tuple(sorted(parts[part])) for part in ("train", "val", "test")))
+
+
+def load_samples(
+    cases: Sequence[Case], config: PreprocessConfig, progress: Callable[[int, int, str], None] | None = None
+) -> Samples:
+    """Read cases onto the network's grid; a stack gives one sample per slice."""
+    preprocessor = Preprocessor(config)
+    images, labels, names = [], [], []
+    for done, case in enumerate(cases):
+        volume = read(case.pair.image)
+        mask = read_mask(case.pair.mask, volume.grid)
+        tensor, trace = preprocessor.apply(volume, range(volume.n_slices))
+        images.append(tensor)
+        labels.append(preprocessor.labels_to_grid(mask, trace, fill=IGNORE).to(torch.uint8))
+        names += [case.name] if volume.n_slices == 1 else [f"{case.name}:{z}" for z in range(volume.n_slices)]
+        if progress:
+            progress(done + 1, len(cases), "reading")
+    return Samples(torch.cat(images), torch.cat(labels), tuple(names))
+
+
+def batches(samples: Samples, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """Yield index tensors of one epoch in an order that seed and epoch alone decide, so that a resume repeats it.
+
+    A last batch of one sample joins its neighbour: batch normalisation needs two.
+    """
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+    chunks = list(order.split(size))
+    if len(chunks) > 1 and len(chunks[-1]) == 1:
+        chunks[-2:] = [torch.cat(chunks[-2:])]
+    yield from chunks

@@ -1,0 +1,134 @@
+"""From a recipe to a checkpoint: data, split, network, stages."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_llm4seg.checkpoint import Checkpoint
+from napari_llm4seg.config import ModelConfig
+from napari_llm4seg.engine.data import Case, Samples, Split, load_cases, load_samples, split_cases
+from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
+from napari_llm4seg.engine.recipe import Recipe
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.files import write_text
+from napari_llm4seg.models.llm4seg import LLM4SegNet
+from napari_llm4seg.models.packs import find_pack
+
+
+def train_recipe(
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: str = "auto",
+    on_event: Callable[[int, int, Event], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> tuple[Checkpoint, Split, list[Case]]:
+    """Train by a recipe; called again on the same ``out`` it goes on where it was stopped.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    out : Path
+        Gets ``split.json``, a folder per stage and ``checkpoint/``.
+    device : "auto", "cpu", "cuda", "cuda:1" or "mps"
+    on_event : callable (stage, stages, Event)
+    progress, cancel
+        As elsewhere.
+
+    Returns
+    -------
+    Checkpoint, Split, cases
+        The test part has been read by nothing here.
+    """
+    cases = load_cases(recipe.data)
+    split = split_cases(cases, recipe.split)
+    out.mkdir(parents=True, exist_ok=True)
+    _keep_split(out / "split.json", split)
+    runs = recipe.runs()
+    torch.manual_seed(recipe.fit.seed)
+    net = build_network(recipe.model)
+    history: list[dict[str, Any]] = []
+    started = time.monotonic()
+    result: FitResult | None = None
+    for stage, (preprocess, config) in enumerate(runs):
+        by_part = {}
+        for part, names in (("train", split.train), ("val", split.val)):
+            chosen = [case for case in cases if case.name in set(names)]
+            by_part[part] = load_samples(chosen, preprocess, progress)
+        fabric = make_fabric(config, device)
+        result = fit(
+            fabric,
+            net,
+            (by_part["train"], by_part["val"]),
+            config,
+            folder=out / f"stage{stage + 1}",
+            threshold=recipe.predict.threshold,
+            on_event=(lambda event, s=stage: on_event(s, len(runs), event)) if on_event else None,  # type: ignore[misc]
+            cancel=cancel,
+        )
+        net.load_state_dict(result.tensors, strict=False)
+        history.append(
+            {
+                "size": list(preprocess.size),
+                "fit": config.model_dump(),
+                "best_epoch": result.best_epoch,
+                "val_iou": round(result.best_score, 4),
+                "seconds": round(sum_seconds(result), 1),
+            }
+        )
+    assert result is not None  # a recipe always has a run
+    card = recipe.card.model_copy(
+        update={"training": _training_facts(split, history, by_part["train"], time.monotonic() - started)}
+    )
+    config_out = recipe.checkpoint_config().model_copy(update={"card": card})
+    checkpoint = Checkpoint(config_out, result.tensors, out / "checkpoint")
+    checkpoint.save(out / "checkpoint")
+    return checkpoint, split, cases
+
+
+def build_network(config: ModelConfig) -> LLM4SegNet:
+    """Return a fresh network with its frozen layers, which need to be at hand."""
+    layers = [find_pack(ref).build(config.block.frozen) for ref in config.block.layers] if config.block else []
+    return LLM4SegNet(config, layers)
+
+
+def sum_seconds(result: FitResult) -> float:
+    """Return the wall time of all epochs; the clock restarts with every resume."""
+    total, previous = 0.0, 0.0
+    for row in result.history:
+        total += row["seconds"] - (previous if row["seconds"] >= previous else 0.0)
+        previous = row["seconds"]
+    return total
+
+
+def _training_facts(split: Split, stages: list[dict[str, Any]], train: Samples, seconds: float) -> dict[str, Any]:
+    return {
+        "cases": {part: len(names) for part, names in asdict(split).items()},
+        "stages": stages,
+        "seconds_this_session": round(seconds, 1),
+        "train_samples": len(train),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+        },
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _keep_split(path: Path, split: Split) -> None:
+    """Write the split, or refuse to go on with another one."""
+    text = json.dumps(asdict(split), indent=1) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise InputError(f"'{path}' holds another split of the data; choose another output folder.")
+    write_text(path, text)
