@@ -29,7 +29,7 @@ venv() {
         "$python" -m venv "$dir"
     fi
     local pip=("$dir/bin/python" -m pip --disable-pip-version-check --no-input)
-    "${pip[@]}" install --quiet -c constraints.txt torch hatchling
+    "${pip[@]}" install --quiet -c constraints.txt torch hatchling editables
     "${pip[@]}" install --quiet -c constraints.txt --no-build-isolation -e ".[$qt,dev]"
 }
 
