@@ -1,0 +1,149 @@
+"""What a controller needs from the viewer, the models and the runners: the seams at which tests put fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from napari_llm4seg.config import PredictConfig
+from napari_llm4seg.gui.state.session import ModelEntry
+from napari_llm4seg.volume import Volume
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ScanInfo:
+    """One image layer: ``words`` are its shape and spacing; ``problem`` says why it cannot be segmented."""
+
+    id: str
+    name: str
+    words: str
+    n_slices: int
+    modality: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class ResultSpec:
+    """What a result layer must know about the model that fills it.
+
+    Parameters
+    ----------
+    model, digest : str
+        Name for the layer, and what tells two models of the same name apart.
+    classes : tuple of (value, name, "#RRGGBB")
+    slices : tuple of int or None
+        Slices that will be written; None for all.
+    channels : tuple of str
+        Names of the head's probability channels in order; empty when no probability layer is wanted.
+    """
+
+    model: str
+    digest: str
+    classes: tuple[tuple[int, str, str], ...]
+    slices: tuple[int, ...] | None = None
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SlicePart:
+    """One finished slice: ``labels`` (Y, X) integer, ``probabilities`` (K, Y, X) float in [0, 1] or None."""
+
+    z: int
+    labels: Array
+    probabilities: Array | None = None
+
+
+class ResultHandle(Protocol):
+    """The layers that one run writes to."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kept(self) -> Sequence[int]:
+        """Slices left as they were because the person painted there while the run went on."""
+
+    def alive(self) -> bool:
+        """Return whether the labels layer is still in the viewer."""
+
+    def write(self, part: SlicePart) -> None: ...
+
+    def finish(self, provenance: Mapping[str, Any]) -> None: ...
+
+    def undo(self) -> bool:
+        """Take the run back; return False, and change nothing, where the person has edited its result."""
+
+
+class ViewerPort(Protocol):
+    """The viewer as the controller sees it."""
+
+    def scans(self) -> list[ScanInfo]: ...
+
+    def selected_scan(self) -> str | None: ...
+
+    def current_slice(self, scan_id: str) -> int: ...
+
+    def volume(self, scan_id: str) -> Volume:
+        """Return the layer as a volume without copying; raises ``InputError`` where it is none."""
+
+    def begin_result(self, scan_id: str, spec: ResultSpec) -> ResultHandle: ...
+
+    def add_volumes(self, volumes: Sequence[Volume]) -> None: ...
+
+    def connect(self, on_change: Callable[[], None]) -> None:
+        """Call ``on_change`` whenever layers come, go, are renamed or get selected."""
+
+    def disconnect(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What can be chosen on this machine: ``devices`` as (key, label), "auto" first and saying what it is."""
+
+    models: tuple[ModelEntry, ...]
+    devices: tuple[tuple[str, str], ...]
+    samples: tuple[tuple[str, str], ...] = field(default=())
+
+
+class ModelSource(Protocol):
+    """Lists and loads models. Every method may take seconds: call it in a job, never in the window's thread."""
+
+    def catalogue(self) -> Catalogue: ...
+
+    def load(self, entry: ModelEntry, device: str) -> Any:
+        """Return a ready ``Predictor``."""
+
+    def configured(self, predictor: Any, config: PredictConfig) -> Any:
+        """Return a predictor of the same model that runs with ``config``."""
+
+    def read_scan(self, path: Path) -> list[Volume]: ...
+
+    def read_sample(self, key: str) -> list[Volume]: ...
+
+
+class Runner(Protocol):
+    """``napari_llm4seg.jobs`` runners; starting a job supersedes the runner's previous one."""
+
+    def start(
+        self,
+        fn: Callable[[Any], Any],
+        *,
+        on_progress: Callable[[Any], None] | None = None,
+        on_partial: Callable[[Any], None] | None = None,
+        on_result: Callable[[Any], None] | None = None,
+        on_error: Callable[[Any], None] | None = None,
+        on_cancelled: Callable[[], None] | None = None,
+    ) -> Any: ...
+
+    @property
+    def current(self) -> Any:
+        """The newest job's handle, or None."""

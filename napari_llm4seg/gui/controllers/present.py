@@ -1,0 +1,139 @@
+"""From what is the case to what the Segment dock shows, disabled buttons with their reasons included. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_llm4seg.config import PredictConfig
+from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.ports import ScanInfo
+from napari_llm4seg.gui.state.session import ModelEntry
+from napari_llm4seg.gui.state.settings import Settings
+from napari_llm4seg.gui.views.abstract import (
+    ButtonState,
+    Choice,
+    Message,
+    OptionsState,
+    ProgressState,
+    SegmentState,
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that decides what is shown."""
+
+    scans: tuple[ScanInfo, ...]
+    scan: ScanInfo | None
+    entries: tuple[ModelEntry, ...]
+    entry: ModelEntry | None
+    devices: tuple[tuple[str, str], ...]
+    device: str
+    head: str
+    config: PredictConfig
+    settings: Settings
+    ready: bool
+    listed: bool
+    loading: bool
+    opening: bool
+    pending: bool
+    running: bool
+    undoable: str
+    progress: ProgressState | None
+    message: Message | None
+
+
+def present(facts: Facts) -> SegmentState:
+    """Return the state to draw."""
+    scan = facts.scan
+    single = scan is None or scan.n_slices == 1
+    reason = blocked(facts)
+    waiting = facts.pending and not facts.running
+    progress = facts.progress
+    if waiting:
+        progress = ProgressState(0, 0, "loading the model")
+    active = facts.running or waiting
+    return SegmentState(
+        scans=tuple(Choice(item.id, item.name) for item in facts.scans),
+        scan=scan.id if scan is not None else None,
+        scan_words=(scan.problem or scan.words) if scan is not None else "",
+        scan_problem=scan is not None and bool(scan.problem),
+        models=tuple(Choice(item.key, item.name, str(item.path)) for item in facts.entries),
+        model=facts.entry.key if facts.entry is not None else None,
+        model_lines=_model_lines(facts),
+        model_tooltip=words.card_text(facts.entry),
+        devices=tuple(Choice(key, label) for key, label in facts.devices),
+        device=facts.device,
+        options=_options(facts),
+        segment_slice=ButtonState(
+            not reason,
+            reason or ("Segment this image" if single else "Segment the slice on show"),
+            "Segment" if single else "Segment slice",
+        ),
+        segment_all=ButtonState(
+            not reason,
+            reason or "Segment every slice, the one on show first",
+            "Segment whole scan",
+            visible=not single,
+        ),
+        cancel=ButtonState(active, "Stop; finished slices are kept" if active else "Nothing is running."),
+        undo=ButtonState(
+            bool(facts.undoable) and not active,
+            f"Take back the last run into '{facts.undoable}'"
+            if facts.undoable and not active
+            else ("Wait until the run has ended." if active else "There is no result to take back."),
+        ),
+        progress=progress,
+        message=facts.message or _hint(facts),
+        busy=active,
+    )
+
+
+def blocked(facts: Facts) -> str:
+    """Return why nothing can be segmented now, or an empty string."""
+    if facts.running or facts.pending:
+        return "A segmentation is running; cancel it first."
+    if facts.scan is None:
+        return "Open a scan first."
+    if facts.scan.problem:
+        return facts.scan.problem
+    if facts.entry is None:
+        # While the list is still being made a click may wait for it.
+        return "" if not facts.listed and facts.loading else "Choose a model first: + adds one from a file or folder."
+    if not facts.ready and not facts.loading:
+        return "The chosen model could not be loaded; choose another one."
+    return ""
+
+
+def _model_lines(facts: Facts) -> tuple[str, ...]:
+    if facts.entry is None:
+        return ("Looking for models…",) if not facts.listed and facts.loading else ("No model found; + adds one.",)
+    lines = words.model_lines(facts.entry)
+    return lines if facts.ready or not facts.loading else (*lines, "Loading…")
+
+
+def _options(facts: Facts) -> OptionsState:
+    config = facts.config
+    return OptionsState(
+        probability=facts.settings.probability,
+        mode=config.mode,
+        overlap=config.overlap,
+        threshold=config.threshold,
+        flips=config.flips,
+        min_area=config.min_area,
+        threshold_reason="This model picks the likeliest class; it has no threshold."
+        if facts.head == "softmax"
+        else "",
+        overlap_reason="" if config.mode == "tiles" else "Only tiles overlap.",
+        changed=bool(facts.settings.options) or facts.settings.probability,
+    )
+
+
+def _hint(facts: Facts) -> Message | None:
+    """Say calmly when model and scan come from different modalities."""
+    if facts.scan is None or facts.entry is None or facts.entry.card is None:
+        return None
+    scan, model = words.modality(facts.scan.modality), words.modality(facts.entry.card.modality)
+    if scan and model and scan != model:
+        return Message("warning", f"This model was trained on {model}; the scan is {scan}. Expect a poor mask.")
+    return None

@@ -1,0 +1,192 @@
+"""napari layers <-> volumes, and the one place that knows how a layer's axes become (channel, z, y, x)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Image, Layer
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.volume import Unit, Volume
+
+LayerTuple = tuple[Any, dict[str, Any], str]
+
+# Everything this plugin keeps in a layer's metadata lies under this key.
+KEY = "napari_llm4seg"
+_PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+# Painted with a label that the model does not have: visible, but none of the classes' colours.
+_OTHER_COLOUR = "#BBBBBB"
+_MM = {
+    "meter": 1e3,
+    "metre": 1e3,
+    "centimeter": 10.0,
+    "millimeter": 1.0,
+    "micrometer": 1e-3,
+    "micron": 1e-3,
+    "nanometer": 1e-6,
+    "inch": 25.4,
+}
+
+
+def layer_id(layer: Layer) -> str:
+    """Return what identifies ``layer`` even after it was renamed."""
+    return str(layer.unique_id)
+
+
+def own_metadata(layer: Layer) -> dict[str, Any]:
+    """Return this plugin's part of the layer's metadata; changes to it are kept."""
+    kept = layer.metadata.get(KEY)
+    return kept if isinstance(kept, dict) else {}
+
+
+def is_scan(layer: Layer) -> bool:
+    """Return whether ``layer`` is an image that a person opened, not a probability layer of ours."""
+    return isinstance(layer, Image) and own_metadata(layer).get("role") != "probability"
+
+
+def grid_shape(layer: Layer) -> tuple[int, ...]:
+    """Return the layer's shape in its own axes, colour left out, at the highest resolution."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    shape = tuple(int(n) for n in data.shape)
+    return shape[:-1] if getattr(layer, "rgb", False) else shape
+
+
+def problem_of(layer: Layer) -> str:
+    """Return why ``layer`` cannot be segmented, or an empty string."""
+    shape = grid_shape(layer)
+    if len(shape) not in (2, 3):
+        return (
+            f"'{layer.name}' has {len(shape)} axes {shape}; a scan has (y, x) or (z, y, x). "
+            "Split channels or time points first: right-click the layer, Split Stack."
+        )
+    if 0 in shape:
+        return f"'{layer.name}' is empty: shape {shape}."
+    data = layer.data[0] if layer.multiscale else layer.data
+    if np.dtype(data.dtype).kind not in "biuf":
+        return f"'{layer.name}' holds {data.dtype} values; a scan has real numbers."
+    return ""
+
+
+def n_slices(layer: Layer) -> int:
+    """Return the number of slices along the layer's first axis, 1 for a 2-D layer."""
+    shape = grid_shape(layer)
+    return shape[0] if len(shape) == 3 else 1
+
+
+def world_affine(layer: Layer) -> tuple[npt.NDArray[np.float64], Unit]:
+    """Return the layer's (4, 4) voxel-to-world matrix in (z, y, x) and its unit.
+
+    Lengths are turned into mm where the layer's units are lengths, and left in pixels where they are not.
+    """
+    ndim = layer.ndim
+    origin = np.asarray(layer.data_to_world(np.zeros(ndim)), dtype=float)[-ndim:]
+    columns = [np.asarray(layer.data_to_world(row), dtype=float)[-ndim:] - origin for row in np.eye(ndim)]
+    factors = [_MM.get(str(unit)) for unit in layer.units[-min(ndim, 3) :]]
+    known = all(factor is not None for factor in factors)
+    affine = np.eye(4)
+    affine[4 - 1 - ndim : 3, 4 - 1 - ndim : 3] = np.stack(columns, axis=1)
+    affine[4 - 1 - ndim : 3, 3] = origin
+    if known:
+        scale = np.ones(3)
+        scale[3 - ndim :] = [factor for factor in factors if factor is not None]
+        affine[:3] = scale[:, None] * affine[:3]
+    return affine, "mm" if known else "pixel"
+
+
+def volume_from_layer(layer: Layer) -> Volume:
+    """Return an Image or Labels layer as a volume, without copying and without computing lazy data.
+
+    The first axis of a 3-D layer is z, whatever the viewer shows; rgb becomes the channel axis; of a multiscale layer
+    the highest resolution is taken.
+
+    Raises
+    ------
+    InputError
+        If the layer is neither (y, x) nor (z, y, x).
+    """
+    problem = problem_of(layer)
+    if problem:
+        raise InputError(problem)
+    data = layer.data[0] if layer.multiscale else layer.data
+    if not hasattr(data, "transpose"):  # zarr and the like: dask slices them without reading the whole
+        from importlib import import_module
+
+        data = import_module("dask.array").from_array(data)
+    rgb = bool(getattr(layer, "rgb", False))
+    data = data.transpose(-1, *range(data.ndim - 1)) if rgb else data[None]
+    if data.ndim == 3:
+        data = data[:, None]
+    affine, unit = world_affine(layer)
+    kind: Any = "intensity" if isinstance(layer, Image) else "label"
+    return Volume(data, affine, kind, unit, layer.name, {k: v for k, v in layer.metadata.items() if k != KEY})
+
+
+def placement(layer: Layer) -> dict[str, Any]:
+    """Return the keyword arguments that put a new layer exactly where ``layer`` lies."""
+    return {name: getattr(layer, name) for name in _PLACEMENT}
+
+
+def class_style(classes: tuple[tuple[int, str, str], ...]) -> dict[str, Any]:
+    """Return colormap and features of a Labels layer for ``classes`` of (value, name, "#RRGGBB")."""
+    colours: dict[int | None, Any] = {0: "transparent", None: _OTHER_COLOUR}
+    colours.update({value: colour for value, _, colour in classes})
+    features = {
+        "index": [0, *(value for value, _, _ in classes)],
+        "class": ["background", *(name for _, name, _ in classes)],
+    }
+    return {"colormap": DirectLabelColormap(color_dict=colours), "features": features}
+
+
+def words_of(layer: Layer) -> str:
+    """Return shape and spacing as a person reads them: "512 × 512 × 78, 0.8 × 0.8 × 3 mm"."""
+    shape = grid_shape(layer)
+    if len(shape) not in (2, 3):
+        return " × ".join(str(n) for n in reversed(shape))
+    affine, unit = world_affine(layer)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[3 - len(shape) :]
+    size = " × ".join(str(n) for n in reversed(shape))
+    colour = " colour" if getattr(layer, "rgb", False) else ""
+    if unit == "pixel":
+        extra = "" if np.allclose(spacing, 1) else ", " + " × ".join(f"{n:.3g}" for n in reversed(spacing))
+        return f"{size}{colour}{extra}, no physical size"
+    return f"{size}{colour}, " + " × ".join(f"{n:.3g}" for n in reversed(spacing)) + " mm"
+
+
+def layer_tuples(volume: Volume) -> list[LayerTuple]:
+    """Return ``volume`` as napari layer tuples: colour as one rgb layer, other channels as one layer each."""
+    where = _place(volume)
+    base = {"name": volume.name, "metadata": dict(volume.metadata), **where}
+    data = volume.data
+    if volume.kind == "label":
+        style = class_style(tuple(volume.metadata["classes"])) if volume.metadata.get("classes") else {}
+        return [(_squeeze(data[0]), {**base, **style}, "labels")]
+    if volume.channels in (3, 4) and np.dtype(data.dtype) == np.uint8:
+        stacked = np.moveaxis(data, 0, -1) if isinstance(data, np.ndarray) else data.transpose(1, 2, 3, 0)
+        return [(_squeeze(stacked), {**base, "rgb": True}, "image")]
+    several = volume.channels > 1
+    return [
+        (_squeeze(data[c]), {**base, "name": f"{volume.name} · channel {c + 1}" if several else volume.name}, "image")
+        for c in range(volume.channels)
+    ]
+
+
+def _squeeze(data: Any) -> Any:
+    return data[0] if data.shape[0] == 1 else data
+
+
+def _place(volume: Volume) -> dict[str, Any]:
+    ndim = 2 if volume.n_slices == 1 else 3
+    part = volume.affine[3 - ndim :, 3 - ndim :]
+    matrix, origin = part[:ndim, :ndim], part[:ndim, ndim]
+    units: Mapping[str, Any] = {"units": ("mm" if volume.unit == "mm" else "pixel",) * ndim}
+    diagonal = np.diag(matrix)
+    if np.allclose(matrix, np.diag(diagonal)) and (diagonal > 0).all():
+        return {"scale": tuple(diagonal), "translate": tuple(origin), **units}
+    if ndim == 2:
+        # One slice that lies askew in the patient: shown flat, with its own pixel size.
+        return {"scale": volume.spacing[1:], **units}
+    return {"affine": part, **units}

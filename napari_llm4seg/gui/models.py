@@ -1,0 +1,92 @@
+"""The real models, devices, scans and samples behind the docks. Everything heavy is imported inside, in a job."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from napari_llm4seg.config import PredictConfig
+from napari_llm4seg.gui.controllers.ports import Catalogue
+from napari_llm4seg.gui.state.session import ModelEntry
+from napari_llm4seg.volume import Volume
+
+SAMPLES = (
+    ("ultrasound_phantom", "Breast ultrasound phantom (made)"),
+    ("ct_phantom", "CT phantom (made)"),
+    ("ultrasound", "Ultrasound image (real)"),
+    ("ct", "CT slice (real)"),
+    ("mr", "MR slice (real)"),
+)
+
+
+def leave_a_core_to_the_window() -> None:
+    """Keep torch off one core, so that the window's thread always finds one."""
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+
+
+class Models:
+    """``ModelSource`` on checkpoints, ``napari_llm4seg.predict`` and ``napari_llm4seg.io``.
+
+    Parameters
+    ----------
+    added : sequence of str
+        Paths of checkpoints that the person added before; those no longer there are left out.
+    """
+
+    def __init__(self, added: list[str] | None = None) -> None:
+        self._added = [Path(path) for path in added or []]
+
+    def catalogue(self) -> Catalogue:
+        leave_a_core_to_the_window()
+        from napari_llm4seg.checkpoint import starters
+        from napari_llm4seg.predict.device import available_devices, choose_device, describe_device
+
+        entries = [ModelEntry(item.name, item.name, item.path, item.card, True) for item in starters()]
+        known = {entry.path for entry in entries}
+        entries += [
+            ModelEntry(str(path), path.stem if path.is_file() else path.name, path)
+            for path in self._added
+            if path.exists() and path not in known
+        ]
+        auto = describe_device(choose_device("auto"))
+        devices = [("auto", f"auto: {auto}")]
+        devices += [
+            (key, key if title.lower() == key else f"{key}: {title}") for key, title in available_devices().items()
+        ]
+        return Catalogue(tuple(entries), tuple(devices))
+
+    def load(self, entry: ModelEntry, device: str) -> Any:
+        leave_a_core_to_the_window()
+        from napari_llm4seg.predict import load_model
+
+        return load_model(str(entry.path), device)
+
+    def configured(self, predictor: Any, config: PredictConfig) -> Any:
+        if predictor.config == config:
+            return predictor
+        from napari_llm4seg.predict import Predictor
+
+        return Predictor(predictor.checkpoint, str(predictor.device), config)
+
+    def read_scan(self, path: Path) -> list[Volume]:
+        from napari_llm4seg.io import read
+
+        return [read(path)]
+
+    def read_sample(self, key: str) -> list[Volume]:
+        return sample(key)
+
+
+def sample(key: str) -> list[Volume]:
+    """Return the volumes of sample ``key``: the scan, and its mask where it is known."""
+    from napari_llm4seg.io import samples
+
+    if key == "ultrasound_phantom":
+        return list(samples.ultrasound_phantom())
+    if key == "ct_phantom":
+        made: Any = samples.ct_phantom()
+        return [made] if isinstance(made, Volume) else list(made)
+    return [samples.real_sample(key)]

@@ -1,0 +1,120 @@
+"""What the manifest names: the dock, the reader and the sample scans."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_llm4seg.gui.controllers.ports import ModelSource
+from napari_llm4seg.gui.controllers.segment import SegmentController
+from napari_llm4seg.gui.dispatch import Dispatcher
+from napari_llm4seg.gui.layers import LayerTuple, layer_tuples
+from napari_llm4seg.gui.models import SAMPLES, Models, sample
+from napari_llm4seg.gui.state.session import session_for
+from napari_llm4seg.gui.state.settings import Settings
+from napari_llm4seg.gui.viewer_port import NapariPort
+from napari_llm4seg.gui.views.segment_dock import SegmentWidget
+from napari_llm4seg.jobs import ThreadRunner
+
+if TYPE_CHECKING:
+    import napari
+
+_RUNNERS: weakref.WeakSet[ThreadRunner] = weakref.WeakSet()
+
+
+@atexit.register
+def _wait_for_jobs() -> None:
+    """Let running jobs end before the interpreter goes: a thread inside torch must not outlive it."""
+    for runner in list(_RUNNERS):
+        runner.close(timeout=3.0)
+
+
+class SegmentDock(SegmentWidget):
+    """The **Segment** dock widget.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+    models : ModelSource, optional
+        Where models come from; the shipped and added checkpoints if not given.
+    """
+
+    # napari recognises the parameter by its name.
+    def __init__(self, napari_viewer: napari.viewer.Viewer, models: ModelSource | None = None) -> None:
+        super().__init__(SAMPLES)
+        settings = Settings.load()
+        dispatcher = Dispatcher()
+
+        def make_runner() -> ThreadRunner:
+            runner = ThreadRunner(dispatcher.post)
+            _RUNNERS.add(runner)
+            return runner
+
+        self.controller = SegmentController(
+            session_for(napari_viewer),
+            NapariPort(napari_viewer),
+            models or Models(settings.models),
+            self,
+            make_runner,
+            settings,
+        )
+        self.destroyed.connect(_closer(self.controller, dispatcher))
+        self.controller.start()
+
+
+def _closer(controller: SegmentController, dispatcher: Dispatcher) -> Callable[..., None]:
+    """Return what ends the controller; it holds no reference to the widget that is being destroyed."""
+
+    def close(*_: Any) -> None:
+        dispatcher.close()
+        controller.close()
+
+    return close
+
+
+def get_reader(path: Any) -> Callable[[Any], list[LayerTuple]] | None:
+    """Return a napari reader for one path that ``napari_llm4seg.io`` knows, else None."""
+    from napari_llm4seg.io import FORMATS
+
+    if not isinstance(path, (str, Path)):
+        return None
+    name = str(path).lower()
+    return _read if Path(path).is_dir() or name.endswith(tuple(FORMATS)) else None
+
+
+def _read(path: Any) -> list[LayerTuple]:
+    from napari_llm4seg.io import read
+
+    return layer_tuples(read(path))
+
+
+def _sample(key: str) -> list[LayerTuple]:
+    return [item for volume in sample(key) for item in layer_tuples(volume)]
+
+
+def sample_ultrasound_phantom() -> list[LayerTuple]:
+    """Made breast-ultrasound image with its lesion mask."""
+    return _sample("ultrasound_phantom")
+
+
+def sample_ct_phantom() -> list[LayerTuple]:
+    """Made CT-like volume."""
+    return _sample("ct_phantom")
+
+
+def sample_real_ct() -> list[LayerTuple]:
+    """Real CT slice that comes with pydicom."""
+    return _sample("ct")
+
+
+def sample_real_mr() -> list[LayerTuple]:
+    """Real MR slice that comes with pydicom."""
+    return _sample("mr")
+
+
+def sample_real_ultrasound() -> list[LayerTuple]:
+    """Real ultrasound image that comes with pydicom."""
+    return _sample("ultrasound")

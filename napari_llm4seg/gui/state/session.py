@@ -1,0 +1,146 @@
+"""What the docks of one viewer share: scan, checkpoint, device, result and whether something runs. No Qt, no napari."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from psygnal import Signal
+
+from napari_llm4seg.config import Card
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One checkpoint that can be chosen.
+
+    Parameters
+    ----------
+    key : str
+        Starter name or the path as given: what the settings remember.
+    name : str
+        What a person reads.
+    path : Path
+        Folder or file of the checkpoint.
+    card : Card or None
+        None until a checkpoint given by path has been read.
+    starter : bool
+        Whether it was shipped with the package.
+    """
+
+    key: str
+    name: str
+    path: Path
+    card: Card | None = None
+    starter: bool = False
+
+
+class Session:
+    """Shared choices of one viewer; setting an attribute to another value emits its signal.
+
+    Attributes
+    ----------
+    scan_id : str or None
+        Identifier of the chosen image layer.
+    model : ModelEntry or None
+    predictor : object or None
+        The loaded model (``napari_llm4seg.predict.Predictor``), None while it loads.
+    device : str
+        "auto", "cpu", "cuda" or "mps".
+    result_id : str or None
+        Identifier of the newest result layer.
+    busy : str
+        What is running, in words; empty when nothing is.
+    """
+
+    scan_changed = Signal(object)
+    model_changed = Signal(object)
+    predictor_changed = Signal(object)
+    device_changed = Signal(str)
+    result_changed = Signal(object)
+    busy_changed = Signal(str)
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {
+            "scan": None,
+            "model": None,
+            "predictor": None,
+            "device": "auto",
+            "result": None,
+            "busy": "",
+        }
+
+    def _set(self, name: str, value: Any) -> None:
+        if self._values[name] is value or self._values[name] == value:
+            return
+        self._values[name] = value
+        getattr(self, f"{name}_changed").emit(value)
+
+    @property
+    def scan_id(self) -> str | None:
+        value: str | None = self._values["scan"]
+        return value
+
+    @scan_id.setter
+    def scan_id(self, value: str | None) -> None:
+        self._set("scan", value)
+
+    @property
+    def model(self) -> ModelEntry | None:
+        value: ModelEntry | None = self._values["model"]
+        return value
+
+    @model.setter
+    def model(self, value: ModelEntry | None) -> None:
+        self._set("model", value)
+
+    @property
+    def predictor(self) -> Any:
+        return self._values["predictor"]
+
+    @predictor.setter
+    def predictor(self, value: Any) -> None:
+        self._set("predictor", value)
+
+    @property
+    def device(self) -> str:
+        value: str = self._values["device"]
+        return value
+
+    @device.setter
+    def device(self, value: str) -> None:
+        self._set("device", value)
+
+    @property
+    def result_id(self) -> str | None:
+        value: str | None = self._values["result"]
+        return value
+
+    @result_id.setter
+    def result_id(self, value: str | None) -> None:
+        self._set("result", value)
+
+    @property
+    def busy(self) -> str:
+        value: str = self._values["busy"]
+        return value
+
+    @busy.setter
+    def busy(self, value: str) -> None:
+        self._set("busy", value)
+
+
+_SESSIONS: dict[int, Session] = {}
+
+
+def session_for(viewer: object) -> Session:
+    """Return the one session of ``viewer``; it is forgotten when the viewer is."""
+    # A viewer handed to a plugin may be a proxy; both must give the same session.
+    owner = getattr(viewer, "__wrapped__", viewer)
+    key = id(owner)
+    if key not in _SESSIONS:
+        _SESSIONS[key] = Session()
+        weakref.finalize(owner, _SESSIONS.pop, key, None)
+    return _SESSIONS[key]

@@ -1,0 +1,80 @@
+"""Choices kept from one start of napari to the next, in a small JSON file of the person's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+def settings_path() -> Path:
+    """Return where the settings lie; ``LLM4SEG_SETTINGS`` overrides the person's configuration folder."""
+    given = os.environ.get("LLM4SEG_SETTINGS")
+    if given:
+        return Path(given)
+    from platformdirs import user_config_path
+
+    return user_config_path("napari-llm4seg", appauthor=False) / "settings.json"
+
+
+@dataclass
+class Settings:
+    """What the Segment dock remembers.
+
+    Parameters
+    ----------
+    model : str
+        Key of the last model: starter name or path.
+    device : str
+        Last chosen device.
+    probability : bool
+        Whether the probabilities are shown as layers of their own.
+    options : dict
+        ``PredictConfig`` fields in which the person differs from the model's own configuration.
+    models : list of str
+        Paths of checkpoints added by hand, newest first.
+    """
+
+    model: str = ""
+    device: str = "auto"
+    probability: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    models: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Settings:
+        """Read the settings; a missing, damaged or foreign file gives the defaults, field by field."""
+        path = path or settings_path()
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return cls()
+        if not isinstance(raw, dict):
+            return cls()
+        settings = cls()
+        for name, default in asdict(settings).items():
+            value = raw.get(name, default)
+            if type(value) is type(default):
+                setattr(settings, name, value)
+        settings.models = [item for item in settings.models if isinstance(item, str)]
+        return settings
+
+    def save(self, path: Path | None = None) -> bool:
+        """Write the file whole; return False where the folder cannot be written (settings are only a comfort)."""
+        path = path or settings_path()
+        temporary = ""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".settings-", suffix=".json")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(asdict(self), file, indent=1)
+            os.replace(temporary, path)
+        except (OSError, TypeError, ValueError):
+            with suppress(OSError):
+                os.unlink(temporary)
+            return False
+        return True

@@ -1,0 +1,109 @@
+"""The viewer as controllers see it: image layers, the slice on show and where results go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer
+
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.gui.controllers.ports import ResultSpec, ScanInfo
+from napari_llm4seg.gui.layers import (
+    is_scan,
+    layer_id,
+    layer_tuples,
+    n_slices,
+    problem_of,
+    volume_from_layer,
+    words_of,
+)
+from napari_llm4seg.gui.results import Result, begin
+from napari_llm4seg.volume import Volume
+
+
+class NapariPort:
+    """``ViewerPort`` on a napari ``ViewerModel``; needs no window.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel or napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+        self._on_change: Callable[[], None] | None = None
+
+    def scans(self) -> list[ScanInfo]:
+        return [_info(layer) for layer in self._viewer.layers if is_scan(layer)]
+
+    def selected_scan(self) -> str | None:
+        active = self._viewer.layers.selection.active
+        return layer_id(active) if active is not None and is_scan(active) else None
+
+    def current_slice(self, scan_id: str) -> int:
+        """Return the slice of the scan at the viewer's position, whichever axes are on show."""
+        layer = self._layer(scan_id)
+        if layer.ndim < 3:
+            return 0
+        z = layer.world_to_data(np.asarray(self._viewer.dims.point, dtype=float))[0]
+        return int(np.clip(np.round(z), 0, n_slices(layer) - 1))
+
+    def volume(self, scan_id: str) -> Volume:
+        return volume_from_layer(self._layer(scan_id))
+
+    def begin_result(self, scan_id: str, spec: ResultSpec) -> Result:
+        return begin(self._viewer, self._layer(scan_id), spec)
+
+    def add_volumes(self, volumes: Sequence[Volume]) -> None:
+        """Add each volume as layers; an image that comes with labels stays the selected one."""
+        added = [self._viewer.add_layer(Layer.create(*item)) for volume in volumes for item in layer_tuples(volume)]
+        images = [layer for layer in added if isinstance(layer, Image)]
+        if images:
+            self._viewer.layers.selection.active = images[0]
+
+    def connect(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        layers = self._viewer.layers
+        for layer in layers:
+            layer.events.name.connect(self._changed)
+        layers.events.inserted.connect(self._inserted)
+        layers.events.removed.connect(self._changed)
+        layers.events.reordered.connect(self._changed)
+        layers.selection.events.active.connect(self._changed)
+
+    def disconnect(self) -> None:
+        self._on_change = None
+        layers = self._viewer.layers
+        layers.events.inserted.disconnect(self._inserted)
+        layers.events.removed.disconnect(self._changed)
+        layers.events.reordered.disconnect(self._changed)
+        layers.selection.events.active.disconnect(self._changed)
+        for layer in layers:
+            layer.events.name.disconnect(self._changed)
+
+    def _inserted(self, event: Any) -> None:
+        event.value.events.name.connect(self._changed)
+        self._changed()
+
+    def _changed(self, event: Any = None) -> None:
+        if self._on_change is not None:
+            self._on_change()
+
+    def _layer(self, scan_id: str) -> Layer:
+        for layer in self._viewer.layers:
+            if layer_id(layer) == scan_id:
+                return layer
+        raise InputError("The scan's layer is gone; choose another one.")
+
+
+def _info(layer: Layer) -> ScanInfo:
+    return ScanInfo(
+        id=layer_id(layer),
+        name=layer.name,
+        words=words_of(layer),
+        n_slices=n_slices(layer),
+        modality=str(layer.metadata.get("modality", "")),
+        problem=problem_of(layer),
+    )

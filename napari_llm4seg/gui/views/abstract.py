@@ -1,0 +1,121 @@
+"""What the Segment dock shows and what a person can do in it, without saying how it is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One entry of a list: ``key`` is what the controller gets back, ``label`` what a person reads."""
+
+    key: str
+    label: str
+    tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class ButtonState:
+    """``tooltip`` says what the button does or, when it cannot be pressed, why."""
+
+    enabled: bool = False
+    tooltip: str = ""
+    text: str = ""
+    visible: bool = True
+
+
+@dataclass(frozen=True)
+class Message:
+    """One sentence under the buttons; ``details`` hide behind "more"."""
+
+    kind: Literal["info", "warning", "error"]
+    text: str
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class ProgressState:
+    """``total`` 0 means that the amount is not known."""
+
+    done: int
+    total: int
+    text: str
+
+
+@dataclass(frozen=True)
+class OptionsState:
+    """Values of the collapsed options; a reason, where given, says why that option has no effect now."""
+
+    probability: bool = False
+    mode: str = "whole"
+    overlap: float = 0.5
+    threshold: float = 0.5
+    flips: bool = False
+    min_area: float = 0.0
+    threshold_reason: str = ""
+    overlap_reason: str = ""
+    changed: bool = False
+
+
+@dataclass(frozen=True)
+class SegmentState:
+    """Everything the Segment dock shows at one moment."""
+
+    scans: tuple[Choice, ...] = ()
+    scan: str | None = None
+    scan_words: str = ""
+    scan_problem: bool = False
+    models: tuple[Choice, ...] = ()
+    model: str | None = None
+    model_lines: tuple[str, ...] = ()
+    model_tooltip: str = ""
+    devices: tuple[Choice, ...] = ()
+    device: str = "auto"
+    options: OptionsState = field(default_factory=OptionsState)
+    segment_slice: ButtonState = field(default_factory=ButtonState)
+    segment_all: ButtonState = field(default_factory=ButtonState)
+    cancel: ButtonState = field(default_factory=ButtonState)
+    undo: ButtonState = field(default_factory=ButtonState)
+    progress: ProgressState | None = None
+    message: Message | None = None
+    busy: bool = False
+
+
+class SegmentActions(Protocol):
+    """What a person can do in the Segment dock."""
+
+    def choose_scan(self, scan_id: str) -> None: ...
+
+    def choose_model(self, key: str) -> None: ...
+
+    def add_model(self, path: Path) -> None: ...
+
+    def choose_device(self, key: str) -> None: ...
+
+    def set_option(self, name: str, value: Any) -> None: ...
+
+    def reset_options(self) -> None: ...
+
+    def open_scan(self, path: Path) -> None: ...
+
+    def open_sample(self, key: str) -> None: ...
+
+    def segment_slice(self) -> None: ...
+
+    def segment_all(self) -> None: ...
+
+    def cancel(self) -> None: ...
+
+    def undo(self) -> None: ...
+
+    def dismiss_message(self) -> None: ...
+
+
+class SegmentView(Protocol):
+    """Draws a ``SegmentState`` and calls ``SegmentActions``."""
+
+    def attach(self, actions: SegmentActions) -> None: ...
+
+    def show_state(self, state: SegmentState) -> None: ...

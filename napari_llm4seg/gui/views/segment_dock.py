@@ -1,0 +1,251 @@
+"""The Segment dock, drawn with Qt. It knows nothing of napari, models or threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_llm4seg.gui.views.abstract import ButtonState, SegmentActions, SegmentState
+from napari_llm4seg.gui.views.options import OptionsBox
+from napari_llm4seg.gui.views.widgets import ChoiceBox, Line, MessageLine, Section
+
+_SCANS = "Scans (*.nii *.nii.gz *.dcm *.dicom *.ima *.png *.jpg *.jpeg *.bmp *.tif *.tiff *.npy);;All files (*)"
+_MODELS = "Checkpoints (*.safetensors *.json);;All files (*)"
+
+
+class SegmentWidget(QWidget):
+    """``SegmentView``: numbered steps from the scan to the button.
+
+    Parameters
+    ----------
+    samples : tuple of (key, label)
+        What "Open a sample" offers.
+    """
+
+    def __init__(self, samples: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__()
+        self._actions: SegmentActions | None = None
+        self.setAcceptDrops(True)
+        self.setAccessibleName("Segment")
+        body = QWidget()
+        self._rows = QVBoxLayout(body)
+        self._rows.setContentsMargins(6, 6, 6, 6)
+        self._rows.setSpacing(4)
+        self._build_welcome(samples)
+        self._build_choices()
+        self._build_buttons()
+        self._rows.addStretch(1)
+        # On a low screen, or at 200 % scaling, the dock scrolls instead of pressing the layer list together.
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(body)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+
+    def attach(self, actions: SegmentActions) -> None:
+        self._actions = actions
+
+    # ------------------------------------------------------------------ building
+
+    def _build_welcome(self, samples: tuple[tuple[str, str], ...]) -> None:
+        self.welcome = QWidget()
+        rows = QVBoxLayout(self.welcome)
+        rows.setContentsMargins(0, 0, 0, 8)
+        text = QLabel("Nothing is open yet. Drop a scan on the canvas, or:")
+        text.setWordWrap(True)
+        self.open_button = _button("Open a scan…", "Choose an image, NIfTI or DICOM file")
+        self.open_button.clicked.connect(self._ask_scan)
+        self.sample_button = _button("Open a sample", "Scans to try the dock with")
+        menu = QMenu(self.sample_button)
+        for key, label in samples:
+            menu.addAction(label).triggered.connect(lambda *_, key=key: self._do("open_sample", key))
+        self.sample_button.setMenu(menu)
+        row = QHBoxLayout()
+        row.addWidget(self.open_button)
+        row.addWidget(self.sample_button)
+        rows.addWidget(text)
+        rows.addLayout(row)
+        self._rows.addWidget(self.welcome)
+
+    def _build_choices(self) -> None:
+        grid = QGridLayout()
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(6)
+        grid.setColumnStretch(1, 1)
+        self.scan_box, self.scan_line = ChoiceBox("Scan"), Line()
+        self.model_box = ChoiceBox("Model")
+        self.model_lines = (Line(), Line(), Line())
+        self.device_box = ChoiceBox("Device")
+        self.add_button = QToolButton()
+        self.add_button.setText("+")
+        self.add_button.setAccessibleName("Add a model")
+        self.add_button.setToolTip("Add a checkpoint from a file or folder; dropping one on this dock does the same")
+        self.add_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.add_button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        # The arrow of a menu button would hide the sign at this width.
+        self.add_button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
+        menu = QMenu(self.add_button)
+        menu.addAction("Checkpoint folder…").triggered.connect(self._ask_model_folder)
+        menu.addAction("Checkpoint file…").triggered.connect(self._ask_model_file)
+        self.add_button.setMenu(menu)
+        rows: list[tuple[str, QWidget, tuple[Line, ...]]] = [
+            ("1  Scan", self.scan_box, (self.scan_line,)),
+            ("2  Model", self.model_box, self.model_lines),
+            ("3  Device", self.device_box, ()),
+        ]
+        at = 0
+        for title, box, lines in rows:
+            label = QLabel(title)
+            label.setBuddy(box)
+            grid.addWidget(label, at, 0)
+            grid.addWidget(box, at, 1, 1, 1 if box is self.model_box else 2)
+            if box is self.model_box:
+                grid.addWidget(self.add_button, at, 2)
+            for line in lines:
+                at += 1
+                grid.addWidget(line, at, 1, 1, 2)
+            at += 1
+        self._rows.addLayout(grid)
+        self.options_section = Section("Options")
+        self.options = OptionsBox()
+        box_rows = QVBoxLayout(self.options_section.body)
+        box_rows.setContentsMargins(14, 0, 0, 0)
+        box_rows.addWidget(self.options)
+        self._rows.addWidget(self.options_section)
+        self.scan_box.chosen.connect(lambda key: self._do("choose_scan", key))
+        self.model_box.chosen.connect(lambda key: self._do("choose_model", key))
+        self.device_box.chosen.connect(lambda key: self._do("choose_device", key))
+        self.options.changed.connect(lambda name, value: self._do("set_option", name, value))
+        self.options.reset.connect(lambda: self._do("reset_options"))
+
+    def _build_buttons(self) -> None:
+        self.slice_button = _button("Segment", "")
+        self.slice_button.setDefault(True)
+        font = self.slice_button.font()
+        font.setBold(True)
+        self.slice_button.setFont(font)
+        self.slice_button.setStyleSheet("QPushButton { padding: 9px; font-weight: bold; }")
+        self.all_button = _button("Segment whole scan", "")
+        self.cancel_button = _button("Cancel", "")
+        self.undo_button = _button("Undo result", "")
+        self.bar = QProgressBar()
+        self.bar.setAccessibleName("Progress")
+        self.bar.setVisible(False)
+        self.message = MessageLine(lambda: self._do("dismiss_message"))
+        row = QHBoxLayout()
+        row.addWidget(self.cancel_button)
+        row.addWidget(self.undo_button)
+        self._rows.addWidget(self.slice_button)
+        self._rows.addWidget(self.all_button)
+        self._rows.addWidget(self.bar)
+        self._rows.addLayout(row)
+        self._rows.addWidget(self.message)
+        self.slice_button.clicked.connect(lambda: self._do("segment_slice"))
+        self.all_button.clicked.connect(lambda: self._do("segment_all"))
+        self.cancel_button.clicked.connect(lambda: self._do("cancel"))
+        self.undo_button.clicked.connect(lambda: self._do("undo"))
+
+    # ------------------------------------------------------------------ drawing
+
+    def show_state(self, state: SegmentState) -> None:
+        """Draw ``state``."""
+        self.welcome.setVisible(not state.scans)
+        self.scan_box.show_choices(state.scans, state.scan, "no image layer")
+        self.scan_line.show_text(state.scan_words)
+        self.model_box.show_choices(state.models, state.model, "no model")
+        self.model_box.setToolTip(state.model_tooltip)
+        for index, line in enumerate(self.model_lines):
+            text = state.model_lines[index] if index < len(state.model_lines) else ""
+            line.show_text(text, state.model_tooltip)
+        self.device_box.show_choices(state.devices, state.device, "auto")
+        self.model_box.setEnabled(bool(state.models) and not state.busy)
+        self.device_box.setEnabled(bool(state.devices) and not state.busy)
+        self.add_button.setEnabled(not state.busy)
+        self.options.show_options(state.options, not state.busy)
+        _show(self.slice_button, state.segment_slice)
+        _show(self.all_button, state.segment_all)
+        _show(self.cancel_button, state.cancel)
+        _show(self.undo_button, state.undo)
+        progress = state.progress
+        self.bar.setVisible(progress is not None)
+        if progress is not None:
+            self.bar.setRange(0, progress.total)
+            self.bar.setValue(progress.done)
+            self.bar.setFormat(progress.text)
+        self.message.show_message(state.message)
+
+    # ------------------------------------------------------------------ asking
+
+    def _do(self, name: str, *values: Any) -> None:
+        if self._actions is not None:
+            getattr(self._actions, name)(*values)
+
+    def _ask_scan(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open a scan", "", _SCANS)
+        if path:
+            self._do("open_scan", Path(path))
+
+    def _ask_model_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Add a checkpoint folder")
+        if path:
+            self._do("add_model", Path(path))
+
+    def _ask_model_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Add a checkpoint file", "", _MODELS)
+        if path:
+            self._do("add_model", checkpoint_of(Path(path)))
+
+    def dragEnterEvent(self, event: Any) -> None:
+        if event.mimeData().hasUrls() and any(url.isLocalFile() for url in event.mimeData().urls()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:
+        """Take a dropped checkpoint; what it is no good for is said by the one who reads it."""
+        for url in event.mimeData().urls():
+            if url.isLocalFile():
+                event.acceptProposedAction()
+                self._do("add_model", checkpoint_of(Path(url.toLocalFile())))
+                return
+
+
+def checkpoint_of(path: Path) -> Path:
+    """Return the checkpoint a chosen file belongs to: the folder, for the files that lie in one."""
+    return path.parent if path.name in ("config.json", "weights.safetensors") else path
+
+
+def _button(text: str, tooltip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tooltip)
+    button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return button
+
+
+def _show(button: QPushButton, state: ButtonState) -> None:
+    if state.text:
+        button.setText(state.text)
+    button.setAccessibleName(button.text())
+    button.setAccessibleDescription(state.tooltip)
+    button.setEnabled(state.enabled)
+    button.setToolTip(state.tooltip)
+    button.setVisible(state.visible)
