@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -110,16 +110,16 @@ def _check_chain(tiff: TiffFile, path: Path, size: int) -> None:
     """Follow the page directories to the last one: tifffile drops those that lie beyond the end of the file."""
     file, form = tiff.filehandle, tiff.tiff
     width, seen = form.offsetsize, set[int]()
+    order: Literal["little", "big"] = "little" if form.byteorder == "<" else "big"
     file.seek(8 if width == 8 else 4)
-    while offset := int.from_bytes(file.read(width), "little" if form.byteorder == "<" else "big"):
-        if offset in seen or offset + form.tagnosize > size:
-            raise InputError(f"'{path.name}' is cut off: {size} bytes are there, pages beyond are missing. Copy it again.")
+    while offset := int.from_bytes(file.read(width), order):
+        file.seek(min(offset, size))
+        tags = int.from_bytes(file.read(form.tagnosize), order)
+        end = offset + form.tagnosize + tags * form.tagsize
+        if offset in seen or end + width > size:
+            raise InputError(f"'{path.name}' is cut off: it ends at {size} bytes, before its last page. Copy it again.")
         seen.add(offset)
-        file.seek(offset)
-        tags = int.from_bytes(file.read(form.tagnosize), "little" if form.byteorder == "<" else "big")
-        if offset + form.tagnosize + tags * form.tagsize + width > size:
-            raise InputError(f"'{path.name}' is cut off: {size} bytes are there, pages beyond are missing. Copy it again.")
-        file.seek(offset + form.tagnosize + tags * form.tagsize)
+        file.seek(end)
 
 
 def _values(series: TiffPageSeries, name: str) -> tuple[Array, str]:
