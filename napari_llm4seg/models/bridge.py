@@ -21,7 +21,7 @@ def to_tokens(features: Tensor) -> Tensor:
 
 def to_features(tokens: Tensor, grid: Sequence[int]) -> Tensor:
     """Fold tokens (B, N, C) back into (B, C, *grid)."""
-    return tokens.transpose(1, 2).unflatten(2, tuple(grid))
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *grid)
 
 
 def build_mask(n_tokens: int, kind: MaskKind) -> Tensor:

@@ -18,8 +18,9 @@ from napari_llm4seg.models.llm_layer import Angles, LLMLayer
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply in float64 so that folding adds no error of its own."""
-    return (left.double() @ right.double()).float()
+    """Multiply in float64 so that folding adds no error of its own; on the CPU where the device has no float64."""
+    device = torch.device("cpu") if left.device.type == "mps" else left.device
+    return (left.to(device).double() @ right.to(device).double()).float().to(left.device)
 
 
 def _bias(linear: nn.Linear) -> Tensor:
@@ -44,7 +45,7 @@ class _FoldedLayer(nn.Module):
         self.attention = [attention]  # in a list: its weights are shared, not owned
         self.o_proj = [attention.o_proj]
         self.from_bottleneck = adapter_in is not None
-        constant = torch.zeros(len(gained))
+        constant = gained.new_zeros(len(gained))
         if adapter_in is not None:
             constant = _product(gained, _bias(adapter_in)[:, None])[:, 0]
             gained = _product(gained, adapter_in.weight)
@@ -86,9 +87,10 @@ class _FoldedLayer(nn.Module):
         """
         attention, o_proj = self.attention[0], self.o_proj[0]
         source = tokens if self.from_bottleneck else h
-        qkv = torch.addmm(self.qkv_constant, source.flatten(0, 1), self.qkv.t()).unflatten(0, h.shape[:2])
+        qkv = torch.addmm(self.qkv_constant, source.flatten(0, 1), self.qkv.t()).reshape(*h.shape[:2], -1)
         qkv = qkv * _scale(h, self.eps).to(h.dtype) + self.qkv_bias
-        q, k, v = attention.heads(*qkv.split(self.sizes, dim=-1), angles)
+        q, k, v = qkv.split(self.sizes, dim=-1)
+        q, k, v = attention.heads(q, k, v, angles)
         h = h + o_proj(attention.mix(q, k, v, mask))
         inner = F.linear(h, self.gate_up) * _scale(h, self.eps).to(h.dtype)
         if self.gate_up_bias is not None:

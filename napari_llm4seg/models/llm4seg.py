@@ -57,7 +57,9 @@ class LLM4SegNet(nn.Module):
         if self.block is not None:
             features[-1] = self.block(features[-1])
         logits = self.backbone.decode(features)
-        return logits[(..., *(slice(side) for side in grid))]
+        for axis, side in enumerate(grid, start=2):
+            logits = logits.narrow(axis, 0, side)
+        return logits
 
     def llm_block(self) -> LLMBlock:
         """Return the block.

@@ -79,7 +79,9 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(spec.head_dim, spec.eps)
 
     def forward(self, x: Tensor, angles: Angles | None, mask: Tensor) -> Tensor:
-        return self.o_proj(self.mix(*self.heads(self.q_proj(x), self.k_proj(x), self.v_proj(x), angles), mask))
+        q, k, v = self.heads(self.q_proj(x), self.k_proj(x), self.v_proj(x), angles)
+        out: Tensor = self.o_proj(self.mix(q, k, v, mask))
+        return out
 
     def heads(self, q: Tensor, k: Tensor, v: Tensor, angles: Angles | None) -> tuple[Tensor, Tensor, Tensor]:
         """Split projections (B, N, heads * head_dim) into heads, normalise, rotate and repeat the shared ones.
@@ -89,7 +91,7 @@ class Attention(nn.Module):
         q, k, v : tensor (B, heads, N, head_dim)
         """
         spec = self.spec
-        q, k, v = (t.unflatten(-1, (-1, spec.head_dim)) for t in (q, k, v))
+        q, k, v = (t.reshape(*t.shape[:-1], -1, spec.head_dim) for t in (q, k, v))
         if spec.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))

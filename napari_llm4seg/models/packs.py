@@ -1,9 +1,9 @@
 """Frozen layer packs: one decoder layer as a folder of safetensors, config, licence and digest.
 
-    layer.safetensors   tensors named as in the source checkpoint, model.layers.<index>.*
-    config.json         the source model's config
-    pack.json           repository, revision, index, sha256 of layer.safetensors, licence, note
-    LICENSE             where the source has one
+layer.safetensors   tensors named as in the source checkpoint, model.layers.<index>.*
+config.json         the source model's config
+pack.json           repository, revision, index, sha256 of layer.safetensors, licence, note
+LICENSE             where the source has one
 """
 
 from __future__ import annotations
@@ -211,9 +211,8 @@ def _read_layer(file: Path, index: int) -> dict[str, Tensor]:
     prefix = f"model.layers.{index}."
     try:
         with safe_open(file, framework="pt") as opened:
-            return {
-                name.removeprefix(prefix): opened.get_tensor(name) for name in opened.keys() if name.startswith(prefix)
-            }
+            names = [name for name in list(opened.keys()) if name.startswith(prefix)]
+            return {name.removeprefix(prefix): opened.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"Weights file '{file}' is damaged or not safetensors: {_first_line(error)}") from error
 

@@ -9,9 +9,15 @@ from typing import Any
 
 import torch
 
-from napari_llm4seg.errors import CheckpointError
+from napari_llm4seg.errors import CheckpointError, one_line
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
+# The rotary scalings implemented, with the numbers each needs.
+ROPE_FIELDS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "high_freq_factor", "low_freq_factor", "original_max_position_embeddings"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,39 +61,50 @@ class LayerSpec:
         family = str(config.get("model_type", "?"))
         if family not in FAMILIES:
             raise CheckpointError(
-                f"This language model is of type '{family}'; the layer needs one of {', '.join(FAMILIES)}."
+                f"This language model is of type '{family[:40]}'; the layer needs one of {', '.join(FAMILIES)}."
             )
         if config.get("hidden_act", "silu") != "silu":
             raise CheckpointError(f"Activation '{config['hidden_act']}' is not supported; the layer needs 'silu'.")
         try:
-            hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-            intermediate = int(config["intermediate_size"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"The language model's config lacks a usable {error}.") from error
-        rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
-        theta = float(rope.pop("rope_theta", config.get("rope_theta", 10000.0)))
-        kind = str(rope.pop("rope_type", rope.pop("type", "default")))
-        rope.pop("type", None)
-        if kind not in ("default", "linear", "llama3"):
-            raise CheckpointError(f"Rotary scaling '{kind}' is not supported; default, linear and llama3 are.")
-        bias = bool(config.get("attention_bias", False))
-        spec = cls(
-            family=family,
-            hidden=hidden,
-            intermediate=intermediate,
-            heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or hidden // heads),
-            eps=float(config.get("rms_norm_eps", 1e-6)),
-            qkv_bias=True if family == "qwen2" else bias,
-            o_bias=family in ("llama", "qwen3") and bias,
-            mlp_bias=family == "llama" and bool(config.get("mlp_bias", False)),
-            qk_norm=family == "qwen3",
-            rope_theta=theta,
-            rope_scaling=() if kind == "default" else (("rope_type", kind), *sorted(rope.items())),
-        )
+            spec = cls._read(family, config)
+        except KeyError as error:
+            raise CheckpointError(f"The language model's config lacks {error}.") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(
+                f"The language model's config has an unusable number: {one_line(error, 120)}."
+            ) from error
         spec.check()
         return spec
+
+    @classmethod
+    def _read(cls, family: str, config: Mapping[str, Any]) -> LayerSpec:
+        hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+        rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
+        kind = str(rope.get("rope_type", rope.get("type", "default")))
+        if kind not in ROPE_FIELDS:
+            raise CheckpointError(
+                f"Rotary scaling '{kind[:40]}' is not supported; {', '.join(ROPE_FIELDS)} are. Choose another model."
+            )
+        # Qwen3 alone has a fixed default; the others divide the width among the heads
+        head_dim = config.get("head_dim") or (128 if family == "qwen3" else hidden // max(heads, 1))
+        bias = bool(config.get("attention_bias", False)) and family in ("llama", "qwen3")
+        return cls(
+            family=family,
+            hidden=hidden,
+            intermediate=int(config["intermediate_size"]),
+            heads=heads,
+            kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_dim=int(head_dim),
+            eps=float(config.get("rms_norm_eps", 1e-6)),
+            qkv_bias=family == "qwen2" or bias,
+            o_bias=bias,
+            mlp_bias=family == "llama" and bool(config.get("mlp_bias", False)),
+            qk_norm=family == "qwen3",
+            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
+            rope_scaling=()
+            if kind == "default"
+            else (("rope_type", kind), *((name, float(rope[name])) for name in ROPE_FIELDS[kind])),
+        )
 
     def check(self) -> None:
         """Raise CheckpointError where the sizes cannot make a layer."""
@@ -97,6 +114,9 @@ class LayerSpec:
                 f"Sizes hidden {self.hidden}, MLP {self.intermediate}, heads {self.heads}/{self.kv_heads} of "
                 f"{self.head_dim} channels make no decoder layer."
             )
+        scaling = [value for name, value in self.rope_scaling if name != "rope_type"]
+        if not all(math.isfinite(number) and number > 0 for number in (self.eps, self.rope_theta, *scaling)):
+            raise CheckpointError("The language model's config has a norm or rotary constant that is not above 0.")
 
     def inverse_frequencies(self) -> torch.Tensor:
         """Return the rotary frequencies in radians per token, (head_dim / 2,), float32.
