@@ -20,6 +20,9 @@ Array = npt.NDArray[Any]
 # Only these decoders: pillow would otherwise try any of its forty formats on a file, ghostscript's included.
 _DECODERS = ("PNG", "JPEG", "BMP", "DIB")
 _FILL = 0.25
+# Signed whole numbers that reach down to air are Hounsfield units.
+_AIR_HU = -900
+_SOFT_TISSUE_HU = (-160.0, 240.0)
 
 
 def read(path: PathLike, *, palette: bool = True) -> Volume:
@@ -163,8 +166,8 @@ def _save(path: Path, pixels: Array) -> None:
 def write_overlay(path: PathLike, volume: Volume, prediction: Prediction | Volume, z: int | None = None) -> Path:
     """Write a picture of one slice with the classes drawn on it: an RGB PNG of the slice's own size.
 
-    The scan is stretched between its 0.5 and 99.5 percentile; every class is filled lightly and outlined in its
-    colour.
+    The scan is stretched between its 0.5 and 99.5 percentile, CT shown in the soft-tissue window (-160 to 240 HU);
+    every class is filled lightly and outlined in its colour.
 
     Parameters
     ----------
@@ -208,6 +211,8 @@ def _stretch(pixels: Array) -> npt.NDArray[np.float32]:
     colour = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1]
     values = np.nan_to_num(colour.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = np.percentile(values, (0.5, 99.5))
+    if pixels.dtype.kind == "i" and values.min() <= _AIR_HU:
+        low, high = _SOFT_TISSUE_HU
     if high <= low:
         low, high = float(values.min()), float(values.max())
     scaled = (values - low) / max(high - low, 1e-6) * 255.0

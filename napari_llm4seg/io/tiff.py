@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,13 +57,9 @@ def read(path: PathLike) -> Volume:
         If the file is missing, damaged or cut off, holds complex values, or has time points of stacks.
     """
     path = existing(path)
-    import logging
-
     import tifffile
 
-    # It logs every oddity on standard error; what matters is raised below.
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    with reading(path, "a TIFF image"), tifffile.TiffFile(path) as tiff:
+    with reading(path, "a TIFF image"), _quiet(), tifffile.TiffFile(path) as tiff:
         if not tiff.series:
             raise InputError(f"'{path.name}' holds no image. Export it again.")
         series = tiff.series[0]
@@ -82,6 +81,18 @@ def read(path: PathLike) -> Volume:
         name=stem_of(path),
         metadata={"source_path": str(path), "messages": messages},
     )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tifffile from logging every oddity on standard error; what matters is raised here."""
+    logger = logging.getLogger("tifffile")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _check_complete(tiff: TiffFile, series: TiffPageSeries, path: Path) -> None:

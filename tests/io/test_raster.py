@@ -146,7 +146,7 @@ def square(values: tuple[int, ...] = (1,)) -> np.ndarray:
 
 def test_overlay_draws_contour_and_fill_on_the_fullest_slice(tmp_path: Path) -> None:
     scan = np.zeros((1, 2, 40, 60), np.int16)
-    scan[0, 1] = np.linspace(-1000, 3000, 60)
+    scan[0, 1] = np.linspace(0, 3000, 60)
     raster.write_overlay(tmp_path / "o.png", Volume(scan), labels_of(square()))
     picture = np.asarray(Image.open(tmp_path / "o.png"))
     assert picture.shape == (40, 60, 3)
@@ -156,6 +156,15 @@ def test_overlay_draws_contour_and_fill_on_the_fullest_slice(tmp_path: Path) -> 
     assert outside[0] == outside[1] == outside[2]
     assert picture[0, 0].max() < 10
     assert picture[0, -1].min() > 245
+
+
+def test_overlay_shows_ct_in_the_soft_tissue_window(tmp_path: Path) -> None:
+    scan = np.zeros((1, 2, 40, 60), np.int16)
+    scan[0, 1] = np.linspace(-1000, 1000, 60)
+    raster.write_overlay(tmp_path / "o.png", Volume(scan), labels_of(np.zeros((2, 40, 60), np.uint8)), z=1)
+    row = np.asarray(Image.open(tmp_path / "o.png"))[0, :, 0]
+    assert (row[scan[0, 1, 0] <= -160] == 0).all()
+    assert (row[scan[0, 1, 0] >= 240] == 255).all()
 
 
 def test_overlay_uses_class_colours_and_asked_slice(tmp_path: Path) -> None:
