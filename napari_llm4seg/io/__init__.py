@@ -73,7 +73,7 @@ def read(path: PathLike) -> Volume:
     return volume
 
 
-def write(path: PathLike, result: Prediction | Volume) -> Path:
+def write(path: PathLike, result: Prediction | Volume, like: Volume | None = None) -> Path:
     """Write a prediction's labels, or a volume, in the format that the suffix names.
 
     The file appears whole or not at all; missing folders on the way are made.
@@ -84,6 +84,9 @@ def write(path: PathLike, result: Prediction | Volume) -> Path:
         Suffix ``.nii.gz``, ``.nii``, ``.tif``, ``.tiff``, ``.npy``, or ``.png`` for a single slice.
     result : Prediction or Volume
         Of a prediction the labels are written; the values in the file are the label values.
+    like : Volume, optional
+        The scan that a prediction was made from: a NIfTI mask then gets that file's own sform, qform and codes,
+        not only the same affine.
 
     Returns
     -------
@@ -101,5 +104,8 @@ def write(path: PathLike, result: Prediction | Volume) -> Path:
     module: Any = _module(name) if name else None
     if module is None or not hasattr(module, "write"):
         raise InputError(f"'{path.name}': cannot write {suffix or 'a file without suffix'}; use {_WRITABLE}.")
-    module.write(path, result.as_volume() if isinstance(result, Prediction) else result)
+    volume = result.as_volume() if isinstance(result, Prediction) else result
+    if like is not None and "nifti" in like.metadata:
+        volume = volume.with_data(volume.data, metadata={**volume.metadata, "nifti": like.metadata["nifti"]})
+    module.write(path, volume)
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_llm4seg import files
 from napari_llm4seg.errors import InputError, LLM4SegError, one_line
 
 PathLike = str | os.PathLike[str]
@@ -99,22 +99,20 @@ def reading(path: Path, what: str) -> Iterator[None]:
 def replacing(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place on success and vanishes on failure.
 
-    The temporary name keeps the suffix because writers choose their format by it.
+    Raises
+    ------
+    InputError
+        If ``path`` is a folder, or the disk refuses: full, read-only, not permitted.
     """
     path = Path(path).expanduser()
-    temporary = path.with_name(f".{stem_of(path)[:80]}-{secrets.token_hex(4)}{suffix_of(path)}")
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder; give a file name in it.")
     try:
-        if path.is_dir():
-            raise InputError(f"'{path}' is a folder; give a file name in it.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        with files.replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         reason = error.strerror or one_line(error, 120)
         raise InputError(f"'{path}' cannot be written: {reason}. Choose another place.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def plain(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:

@@ -149,7 +149,7 @@ def _labels(values: Array, path: Path) -> Array:
     if high == 255:
         present = np.unique(values).astype(int).tolist()
         if present in ([0, 255], [255]):
-            return (values == 255).astype(np.uint8)
+            return np.asarray(values == 255, dtype=np.uint8)
         # Compression leaves greys beside both ends; label maps have none just below 255.
         if any(223 < value < 255 for value in present) and not any(31 < value <= 223 for value in present):
             return (values > 127).astype(np.uint8)
@@ -158,7 +158,7 @@ def _labels(values: Array, path: Path) -> Array:
                 f"The mask '{name}' holds {len(present)} grey values up to 255 and looks like a picture or a blurred "
                 "mask. Save it as 0 and 255, or as label values."
             )
-    return values.astype(np.uint8 if high <= 255 else np.uint16)
+    return np.asarray(values, dtype=np.uint8 if high <= 255 else np.uint16)
 
 
 def _turned(labels: Array, mask: Volume, scan: Volume, name: str) -> Array:
@@ -181,7 +181,7 @@ def _turned(labels: Array, mask: Volume, scan: Volume, name: str) -> Array:
     off = max(float(np.abs(found[:, 0] - expected).max()), float(np.abs(found[:, 1] - opposite).max()))
     if turned.shape == scan.grid and off > max(_TOLERANCE, 1e-3 * float(size.max())):
         raise _elsewhere(name)
-    return turned
+    return np.asarray(turned)
 
 
 def _elsewhere(name: str) -> InputError:

@@ -246,8 +246,8 @@ def write(path: PathLike, volume: Volume) -> Path:
     depth, height, width = volume.spacing
     unit = "mm" if volume.unit == "mm" else "pixel"
     options: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack"}
-    # In ImageJ's flavour tifffile takes an axis of one pixel for something else.
-    if data.dtype in _IMAGEJ_DTYPES and min(data.shape[2:]) > 1:
+    # ImageJ's flavour ends at 4 GB, and in it tifffile takes an axis of one pixel for something else.
+    if data.dtype in _IMAGEJ_DTYPES and min(data.shape[2:]) > 1 and data.nbytes < 2**31:
         options |= {"imagej": True, "resolution": (1 / width, 1 / height)}
         options["metadata"] = {"axes": "ZCYX", "spacing": depth, "unit": unit, _KEY: own}
         data = np.moveaxis(data, 0, 1)

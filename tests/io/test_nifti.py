@@ -108,6 +108,19 @@ def test_labels_of_a_prediction_lie_on_the_source_grid(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.data[0], labels)
 
 
+def test_codes_of_the_source_are_kept(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
+    image.set_qform(np.diag([2.0, 3, 4, 1]), code=3)
+    image.set_sform(np.diag([-2.0, 3, 4, 1]), code=4)
+    nib.save(image, tmp_path / "a.nii.gz")
+    scan = read(tmp_path / "a.nii.gz")
+    prediction = Prediction(np.zeros(scan.grid, np.uint8), None, scan.affine, scan.unit, scan.name, ())
+    back = nib.load(write(tmp_path / "m.nii.gz", prediction, like=scan)).header
+    assert (int(back["qform_code"]), int(back["sform_code"])) == (3, 4)
+    np.testing.assert_array_equal(back.get_qform(), image.get_qform())
+    np.testing.assert_array_equal(back.get_sform(), image.get_sform())
+
+
 def test_pixel_units_survive(tmp_path: Path) -> None:
     volume = Volume(np.zeros((1, 1, 4, 5), np.uint8))
     assert read(write(tmp_path / "p.nii.gz", volume)).unit == "pixel"
