@@ -1,0 +1,109 @@
+"""Splits keep near-duplicates together; samples lie on the network's grid."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_llm4seg.config import PreprocessConfig
+from napari_llm4seg.engine.data import Case, Samples, batches, load_cases, load_samples, split_cases
+from napari_llm4seg.engine.recipe import DataConfig, SplitConfig
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.io.pairs import Pair
+
+
+def case(name: str, group: str = "", stratum: str = "") -> Case:
+    return Case(Pair(name, Path(f"{name}.png"), Path(f"{name}.png")), group or name, stratum)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=25, max_size=60),
+    seed=st.integers(0, 5),
+    strata=st.integers(1, 3),
+)
+def test_a_group_never_straddles_parts_and_every_case_is_in_one(sizes: list[int], seed: int, strata: int) -> None:
+    cases = [
+        case(f"{g}-{i}", f"group {g}", str(g % strata)) for g, size in enumerate(sizes) for i in range(size)
+    ]
+    config = SplitConfig(seed=seed, val=0.15, test=0.25)
+    split = split_cases(cases, config)
+    assert split == split_cases(cases, config)
+    parts = defaultdict(set)
+    for part in ("train", "val", "test"):
+        for name in getattr(split, part):
+            parts[name.split("-")[0]].add(part)
+    assert all(len(found) == 1 for found in parts.values())
+    assert sorted(split.train + split.val + split.test) == sorted(c.name for c in cases)
+
+
+def test_each_stratum_is_split_in_the_asked_for_fractions() -> None:
+    cases = [case(f"{s}{i}", stratum=s) for s, n in (("benign", 200), ("normal", 60)) for i in range(n)]
+    split = split_cases(cases, SplitConfig(val=0.1, test=0.2))
+    for stratum, n in (("benign", 200), ("normal", 60)):
+        assert sum(name.startswith(stratum) for name in split.test) == n * 0.2
+        assert sum(name.startswith(stratum) for name in split.val) == n * 0.1
+
+
+def test_another_seed_gives_another_split() -> None:
+    cases = [case(str(i)) for i in range(100)]
+    assert split_cases(cases, SplitConfig(seed=0)).test != split_cases(cases, SplitConfig(seed=1)).test
+
+
+def test_too_few_cases_are_refused_in_words() -> None:
+    with pytest.raises(InputError, match="part empty"):
+        split_cases([case("only")], SplitConfig())
+
+
+def config_of(root: Path, **changes: object) -> DataConfig:
+    fields: dict[str, object] = {
+        "root": str(root),
+        "images": "images",
+        "masks": "masks",
+        "index": "index.csv",
+        "group": "near_duplicate_group",
+        "stratum": "class",
+    }
+    return DataConfig.model_validate(fields | changes)
+
+
+def test_cases_carry_group_and_stratum_of_the_index(made_folder: Path) -> None:
+    cases = load_cases(config_of(made_folder))
+    assert [c.name for c in cases] == [f"case{i:02d}" for i in range(20)]
+    assert cases[4].group == cases[5].group != cases[6].group
+    assert cases[0].stratum == "a" and cases[2].stratum == "b"
+
+
+def test_limit_keeps_an_even_choice(made_folder: Path) -> None:
+    assert [c.name for c in load_cases(config_of(made_folder, limit=10))] == [f"case{i:02d}" for i in range(0, 20, 2)]
+
+
+def test_missing_root_and_index_are_said_in_one_line(made_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        load_cases(config_of(tmp_path / "absent"))
+    with pytest.raises(InputError, match="index"):
+        load_cases(config_of(made_folder, index="absent.csv"))
+
+
+def test_samples_lie_on_the_networks_grid(made_folder: Path) -> None:
+    cases = load_cases(config_of(made_folder))[:3]
+    samples = load_samples(cases, PreprocessConfig(size=(48, 40)))
+    assert samples.images.shape == (3, 1, 48, 40) and samples.labels.shape == (3, 48, 40)
+    assert samples.labels.dtype == torch.uint8 and set(samples.labels.unique().tolist()) == {0, 1}
+    inside = samples.images[:, 0][samples.labels == 1].mean()
+    assert inside > samples.images[:, 0][samples.labels == 0].mean() + 1  # image and mask still overlay
+
+
+@given(n=st.integers(2, 40), size=st.integers(2, 9), epoch=st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_batches_visit_every_sample_once_and_never_alone(n: int, size: int, epoch: int) -> None:
+    samples = Samples(torch.zeros(n, 1, 2, 2), torch.zeros(n, 2, 2), tuple(map(str, range(n))))
+    chunks = list(batches(samples, size, 0, epoch))
+    assert sorted(torch.cat(chunks).tolist()) == list(range(n))
+    assert min(map(len, chunks)) >= 2
+    assert all(torch.equal(a, b) for a, b in zip(chunks, batches(samples, size, 0, epoch), strict=True))

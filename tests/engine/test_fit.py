@@ -1,0 +1,167 @@
+"""The training loop: it learns, leaves frozen weights alone, stops at once and goes on without loss."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from napari_llm4seg.config import FitConfig
+from napari_llm4seg.engine.data import Samples
+from napari_llm4seg.engine.fit import Event, FitResult, fit, learning_rate, make_fabric, warmed_average
+from napari_llm4seg.errors import Cancelled, CheckpointError, InputError
+from napari_llm4seg.models.llm4seg import LLM4SegNet
+
+from .conftest import FIT
+
+Maker = Callable[[], LLM4SegNet]
+Data = tuple[Samples, Samples]
+
+
+def run(net: LLM4SegNet, data: Data, folder: Path, config: FitConfig = FIT, **more: object) -> FitResult:
+    return fit(make_fabric(config, "cpu"), net, data, config, folder=folder, **more)  # type: ignore[arg-type]
+
+
+def test_it_learns_to_find_discs(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    result = run(make_net(), made_samples, tmp_path, FIT.model_copy(update={"epochs": 25, "ema": None}))
+    assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
+    assert result.best_score > 0.7
+    assert result.best_score == max(row["val_iou"] for row in result.history)
+
+
+def test_frozen_layers_keep_their_weights_and_the_rest_moves(
+    make_net: Maker, made_samples: Data, tmp_path: Path
+) -> None:
+    net = make_net()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    run(net, made_samples, tmp_path, FIT.model_copy(update={"epochs": 1}))
+    moved = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert not {name for name in moved if name.startswith("block.layers.")}
+    assert {"block.bridge.adapter_in.weight", "block.bridge.adapter_out.weight", "backbone.Conv_1x1.weight"} <= moved
+
+
+@pytest.mark.parametrize("stop_at", [0, 5, 11])
+def test_a_stopped_run_goes_on_to_the_very_same_weights(
+    make_net: Maker, made_samples: Data, tmp_path: Path, stop_at: int
+) -> None:
+    straight = run(make_net(), made_samples, tmp_path / "straight")
+    asked = 0
+
+    def cancel() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > stop_at
+
+    with pytest.raises(Cancelled):
+        run(make_net(), made_samples, tmp_path / "stopped", cancel=cancel)
+    resumed = run(make_net(), made_samples, tmp_path / "stopped")
+    assert resumed.best_epoch == straight.best_epoch
+    assert all(torch.equal(resumed.tensors[name], tensor) for name, tensor in straight.tensors.items())
+    assert [row["loss"] for row in resumed.history] == [row["loss"] for row in straight.history]
+
+
+def test_a_finished_run_is_returned_without_training(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    first = run(make_net(), made_samples, tmp_path)
+    events: list[Event] = []
+    again = run(make_net(), made_samples, tmp_path, on_event=events.append)
+    assert not events
+    assert all(torch.equal(again.tensors[name], tensor) for name, tensor in first.tensors.items())
+
+
+def test_another_config_in_the_same_folder_is_refused(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    run(make_net(), made_samples, tmp_path, FIT.model_copy(update={"epochs": 1}))
+    with pytest.raises(CheckpointError, match="choose another output folder"):
+        run(make_net(), made_samples, tmp_path, FIT.model_copy(update={"epochs": 1, "lr": 0.5}))
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a state", None])
+def test_a_damaged_state_is_said_in_words(
+    make_net: Maker, made_samples: Data, tmp_path: Path, damage: bytes | None
+) -> None:
+    config = FIT.model_copy(update={"epochs": 1})
+    run(make_net(), made_samples, tmp_path, config)
+    state = tmp_path / "state.pt"
+    state.write_bytes(state.read_bytes()[:-200] if damage is None else damage)
+    with pytest.raises(CheckpointError, match=r"state\.pt.* is damaged"):
+        run(make_net(), made_samples, tmp_path, config)
+
+
+def test_events_and_log_tell_the_same_story(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    events: list[Event] = []
+    result = run(make_net(), made_samples, tmp_path, on_event=events.append)
+    validated = [event for event in events if event.kind == "validated"]
+    assert [event.epoch for event in validated] == [1, 2, 3, 4]
+    assert validated[-1].fraction == pytest.approx(1.0) and validated[-1].seconds_left == 0
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["val_iou"]) for row in rows] == [event.score for event in validated]
+    assert result.best_score == validated[-1].best
+
+
+def test_a_loss_that_is_no_number_stops_the_run(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    train, val = made_samples
+    train.images[3] = math.nan
+    with pytest.raises(InputError, match=r"loss became nan.*lower fit\.lr"):
+        run(make_net(), (train, val), tmp_path)
+
+
+def test_nothing_to_train_is_refused(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    net = make_net()
+    net.requires_grad_(False)
+    with pytest.raises(InputError, match="frozen"):
+        run(net, made_samples, tmp_path)
+
+
+def test_the_moving_average_forgets_its_untrained_start() -> None:
+    update, average = warmed_average(0.998), [torch.zeros(1)]
+    for n in range(1, 200):
+        update(average, [torch.ones(1)], torch.tensor(n))
+    assert float(average[0]) > 0.999  # a plain decay of 0.998 would stand at 0.33
+
+
+def test_learning_rate_has_its_shape() -> None:
+    config = FitConfig(epochs=10, lr=1.0, warmup_epochs=1, schedule="cosine")
+    rates = [learning_rate(config, step, 10) for step in range(100)]
+    assert rates[0] == pytest.approx(1 / 11) and rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5) and rates[-1] < 0.001
+    poly = FitConfig(epochs=10, lr=0.01, warmup_epochs=0, schedule="poly")
+    assert learning_rate(poly, 50, 10) == pytest.approx(0.01 * 0.5**0.9)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.engine import killed_run
+killed_run.main(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_very_same_weights(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", KILLED]
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*command, str(folder), str(root)], cwd=root)
+
+    assert start(tmp_path / "straight").wait() == 0
+    victim = start(tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(victim.pid, signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+    assert start(tmp_path / "killed").wait() == 0
+    one = torch.load(tmp_path / "straight" / "best.pt", weights_only=True)
+    other = torch.load(tmp_path / "killed" / "best.pt", weights_only=True)
+    assert all(torch.equal(other[name], tensor) for name, tensor in one.items())
