@@ -140,7 +140,7 @@ def learning_rate(config: FitConfig, step: int, steps_per_epoch: int) -> float:
         return config.lr * (step + 1) / (warm + 1)
     done = min(1.0, (step - warm) / max(1.0, total - warm))
     shape = {"poly": (1 - done) ** 0.9, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "constant": 1.0}
-    return config.lr * shape[config.schedule]
+    return float(config.lr * shape[config.schedule])
 
 
 def warmed_average(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -190,7 +190,8 @@ class _Run:
     ) -> None:
         self.config, self.folder, self.identity, self.fabric = config, folder, identity, fabric
         folder.mkdir(parents=True, exist_ok=True)
-        self.net = net.to(memory_format=torch.channels_last).train()
+        # torch's own annotation of .to leaves this argument out
+        self.net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         weights = [p for p in net.parameters() if p.requires_grad]
         if not weights:
             raise InputError("Nothing is left to train: every part of the model is frozen.")

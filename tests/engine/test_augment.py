@@ -22,7 +22,8 @@ def test_same_seed_and_epoch_repeat_and_others_differ(strength: Strength) -> Non
     for epoch in (0, 0, 1):
         augmenter.start_epoch(7, epoch)
         results.append(augmenter(*made()))
-    assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
     assert not torch.equal(results[0][0], results[2][0])
 
 
@@ -31,7 +32,8 @@ def test_labels_keep_their_values_and_follow_the_image(strength: Strength) -> No
     augmenter = Augmenter(strength, (32, 32))
     augmenter.start_epoch(0, 0)
     images, labels = augmenter(*made())
-    assert images.shape == (6, 1, 32, 32) and labels.dtype == torch.uint8
+    assert images.shape == (6, 1, 32, 32)
+    assert labels.dtype == torch.uint8
     assert set(labels.unique().tolist()) <= {0, 1, 255}
     inside, outside = images[:, 0][labels == 1].mean(), images[:, 0][labels == 0].mean()
     assert inside > outside + 0.8
@@ -39,7 +41,8 @@ def test_labels_keep_their_values_and_follow_the_image(strength: Strength) -> No
 
 def test_none_changes_nothing() -> None:
     images, labels = Augmenter("none", (32, 32))(*made())
-    assert torch.equal(images, made()[0]) and torch.equal(labels, made()[1])
+    assert torch.equal(images, made()[0])
+    assert torch.equal(labels, made()[1])
 
 
 def test_paper_keeps_every_pixel() -> None:

@@ -28,9 +28,7 @@ def case(name: str, group: str = "", stratum: str = "") -> Case:
     strata=st.integers(1, 3),
 )
 def test_a_group_never_straddles_parts_and_every_case_is_in_one(sizes: list[int], seed: int, strata: int) -> None:
-    cases = [
-        case(f"{g}-{i}", f"group {g}", str(g % strata)) for g, size in enumerate(sizes) for i in range(size)
-    ]
+    cases = [case(f"{g}-{i}", f"group {g}", str(g % strata)) for g, size in enumerate(sizes) for i in range(size)]
     config = SplitConfig(seed=seed, val=0.15, test=0.25)
     split = split_cases(cases, config)
     assert split == split_cases(cases, config)
@@ -76,7 +74,8 @@ def test_cases_carry_group_and_stratum_of_the_index(made_folder: Path) -> None:
     cases = load_cases(config_of(made_folder))
     assert [c.name for c in cases] == [f"case{i:02d}" for i in range(20)]
     assert cases[4].group == cases[5].group != cases[6].group
-    assert cases[0].stratum == "a" and cases[2].stratum == "b"
+    assert cases[0].stratum == "a"
+    assert cases[2].stratum == "b"
 
 
 def test_limit_keeps_an_even_choice(made_folder: Path) -> None:
@@ -93,8 +92,10 @@ def test_missing_root_and_index_are_said_in_one_line(made_folder: Path, tmp_path
 def test_samples_lie_on_the_networks_grid(made_folder: Path) -> None:
     cases = load_cases(config_of(made_folder))[:3]
     samples = load_samples(cases, PreprocessConfig(size=(48, 40)))
-    assert samples.images.shape == (3, 1, 48, 40) and samples.labels.shape == (3, 48, 40)
-    assert samples.labels.dtype == torch.uint8 and set(samples.labels.unique().tolist()) == {0, 1}
+    assert samples.images.shape == (3, 1, 48, 40)
+    assert samples.labels.shape == (3, 48, 40)
+    assert samples.labels.dtype == torch.uint8
+    assert set(samples.labels.unique().tolist()) == {0, 1}
     inside = samples.images[:, 0][samples.labels == 1].mean()
     assert inside > samples.images[:, 0][samples.labels == 0].mean() + 1  # image and mask still overlay
 

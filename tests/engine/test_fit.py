@@ -100,7 +100,8 @@ def test_events_and_log_tell_the_same_story(make_net: Maker, made_samples: Data,
     result = run(make_net(), made_samples, tmp_path, on_event=events.append)
     validated = [event for event in events if event.kind == "validated"]
     assert [event.epoch for event in validated] == [1, 2, 3, 4]
-    assert validated[-1].fraction == pytest.approx(1.0) and validated[-1].seconds_left == 0
+    assert validated[-1].fraction == pytest.approx(1.0)
+    assert validated[-1].seconds_left == 0
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["val_iou"]) for row in rows] == [event.score for event in validated]
@@ -131,8 +132,10 @@ def test_the_moving_average_forgets_its_untrained_start() -> None:
 def test_learning_rate_has_its_shape() -> None:
     config = FitConfig(epochs=10, lr=1.0, warmup_epochs=1, schedule="cosine")
     rates = [learning_rate(config, step, 10) for step in range(100)]
-    assert rates[0] == pytest.approx(1 / 11) and rates[10] == 1.0
-    assert rates[55] == pytest.approx(0.5) and rates[-1] < 0.001
+    assert rates[0] == pytest.approx(1 / 11)
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[-1] < 0.001
     poly = FitConfig(epochs=10, lr=0.01, warmup_epochs=0, schedule="poly")
     assert learning_rate(poly, 50, 10) == pytest.approx(0.01 * 0.5**0.9)
 

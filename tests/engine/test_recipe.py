@@ -42,7 +42,10 @@ def recipe_file(made_folder: Path, tmp_path: Path) -> Path:
 
 def test_overrides_reach_their_field(recipe_file: Path) -> None:
     recipe = load_recipe(recipe_file, ["fit.epochs=7", "stages=[]", "data.limit=10", "predict.flips=true"])
-    assert recipe.fit.epochs == 7 and recipe.stages == () and recipe.data.limit == 10 and recipe.predict.flips
+    assert recipe.fit.epochs == 7
+    assert recipe.stages == ()
+    assert recipe.data.limit == 10
+    assert recipe.predict.flips
     assert [(p.size, f.epochs) for p, f in recipe.runs()] == [((32, 32), 7)]
 
 
@@ -98,7 +101,8 @@ def test_a_run_makes_a_checkpoint_and_never_reads_its_test_part(
         device="cpu",
         on_event=lambda stage, stages, e: events.append((stage, stages, e.epoch)) if e.kind == "validated" else None,
     )
-    assert read == set(split.train) | set(split.val) and not read & set(split.test)
+    assert read == set(split.train) | set(split.val)
+    assert not read & set(split.test)
     assert events == [(0, 2, 1), (1, 2, 1), (1, 2, 2)]
     loaded = Checkpoint.load(tmp_path / "out" / "checkpoint")
     assert loaded.digest == checkpoint.digest
