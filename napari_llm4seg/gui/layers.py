@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,13 @@ def own_metadata(layer: Layer) -> dict[str, Any]:
 def is_scan(layer: Layer) -> bool:
     """Return whether ``layer`` is an image that a person opened, not a probability layer of ours."""
     return isinstance(layer, Image) and own_metadata(layer).get("role") != "probability"
+
+
+def modality_of(layer: Layer) -> str:
+    """Return what is said about the modality: by the file's header, or at least by the layer's name."""
+    header = layer.metadata.get("dicom")
+    code = header.get("Modality", "") if isinstance(header, Mapping) else ""
+    return str(layer.metadata.get("modality") or code or layer.name)
 
 
 def grid_shape(layer: Layer) -> tuple[int, ...]:
@@ -172,6 +179,15 @@ def layer_tuples(volume: Volume) -> list[LayerTuple]:
         (_squeeze(data[c]), {**base, "name": f"{volume.name} · channel {c + 1}" if several else volume.name}, "image")
         for c in range(volume.channels)
     ]
+
+
+def layers_of(volumes: Sequence[Volume]) -> list[LayerTuple]:
+    """Return the layer tuples of several volumes; masks that come with an image are there, but hidden at first."""
+    tuples = [item for volume in volumes for item in layer_tuples(volume)]
+    if any(kind == "image" for _, _, kind in tuples):
+        for _, options, kind in tuples:
+            options["visible"] = kind == "image"
+    return tuples
 
 
 def _squeeze(data: Any) -> Any:

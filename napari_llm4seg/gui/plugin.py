@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_llm4seg.gui.controllers.ports import ModelSource
 from napari_llm4seg.gui.controllers.segment import SegmentController
 from napari_llm4seg.gui.dispatch import Dispatcher
-from napari_llm4seg.gui.layers import LayerTuple, layer_tuples
+from napari_llm4seg.gui.layers import LayerTuple, layer_tuples, layers_of
 from napari_llm4seg.gui.models import SAMPLES, Models, sample
 from napari_llm4seg.gui.state.session import session_for
 from napari_llm4seg.gui.state.settings import Settings
@@ -92,7 +92,7 @@ def _read(path: Any) -> list[LayerTuple]:
 
 
 def _sample(key: str) -> list[LayerTuple]:
-    return [item for volume in sample(key) for item in layer_tuples(volume)]
+    return layers_of(sample(key))
 
 
 def sample_ultrasound_phantom() -> list[LayerTuple]:

@@ -13,7 +13,8 @@ from napari_llm4seg.gui.controllers.ports import ResultSpec, ScanInfo
 from napari_llm4seg.gui.layers import (
     is_scan,
     layer_id,
-    layer_tuples,
+    layers_of,
+    modality_of,
     n_slices,
     problem_of,
     volume_from_layer,
@@ -57,8 +58,8 @@ class NapariPort:
         return begin(self._viewer, self._layer(scan_id), spec)
 
     def add_volumes(self, volumes: Sequence[Volume]) -> None:
-        """Add each volume as layers; an image that comes with labels stays the selected one."""
-        added = [self._viewer.add_layer(Layer.create(*item)) for volume in volumes for item in layer_tuples(volume)]
+        """Add the volumes as layers, the first image selected."""
+        added = [self._viewer.add_layer(Layer.create(*item)) for item in layers_of(volumes)]
         images = [layer for layer in added if isinstance(layer, Image)]
         if images:
             self._viewer.layers.selection.active = images[0]
@@ -104,6 +105,6 @@ def _info(layer: Layer) -> ScanInfo:
         name=layer.name,
         words=words_of(layer),
         n_slices=n_slices(layer),
-        modality=str(layer.metadata.get("modality", "")),
+        modality=modality_of(layer),
         problem=problem_of(layer),
     )

@@ -70,6 +70,11 @@ class Chooser:
         self.entries.append(entry)
         return entry
 
+    def include(self, entry: ModelEntry) -> None:
+        """Put ``entry`` into the list unless it is there."""
+        if all(item.key != entry.key for item in self.entries):
+            self.entries.append(entry)
+
     def described(self, entry: ModelEntry, card: Card) -> ModelEntry:
         """Return ``entry`` with its card, in the list too."""
         named = ModelEntry(entry.key, card.name or entry.name, entry.path, card, entry.starter)

@@ -39,6 +39,7 @@ class Facts:
     pending: bool
     running: bool
     undoable: str
+    elsewhere: str
     progress: ProgressState | None
     message: Message | None
 
@@ -93,6 +94,8 @@ def blocked(facts: Facts) -> str:
     """Return why nothing can be segmented now, or an empty string."""
     if facts.running or facts.pending:
         return "A segmentation is running; cancel it first."
+    if facts.elsewhere:
+        return f"{facts.elsewhere} Wait until it has ended."
     if facts.scan is None:
         return "Open a scan first."
     if facts.scan.problem:

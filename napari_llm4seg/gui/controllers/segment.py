@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.choices import Chooser
-from napari_llm4seg.gui.controllers.ports import (
-    Catalogue,
-    ModelSource,
-    ResultHandle,
-    ResultSpec,
-    Runner,
-    ScanInfo,
-    SlicePart,
-    ViewerPort,
-)
+from napari_llm4seg.gui.controllers.loading import ModelLoader
+from napari_llm4seg.gui.controllers.ports import ModelSource, ResultHandle, Runner, SlicePart, ViewerPort
 from napari_llm4seg.gui.controllers.present import Facts, present
-from napari_llm4seg.gui.state.session import ModelEntry, Session
+from napari_llm4seg.gui.controllers.running import Run, spec_of
+from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.views.abstract import Message, ProgressState, SegmentView
 
 Kind = Literal["slice", "all"]
 _KEPT_UNDO = 20
-
-
-@dataclass
-class _Run:
-    """One segmentation while it goes on."""
-
-    scan: ScanInfo
-    spec: ResultSpec
-    first: int
-    total: int
-    started: float
-    result: ResultHandle | None = None
-    done: list[int] = field(default_factory=list)
-    found: list[int] = field(default_factory=list)
-    stopped: str = ""
 
 
 class SegmentController:
@@ -59,7 +35,6 @@ class SegmentController:
     make_runner : callable() -> Runner
         Called three times: loading models, running them and reading files each have a line of their own.
     settings : Settings
-    save : callable(Settings), optional
     """
 
     def __init__(
@@ -70,16 +45,17 @@ class SegmentController:
         view: SegmentView,
         make_runner: Callable[[], Runner],
         settings: Settings,
-        save: Callable[[Settings], object] = Settings.save,
     ) -> None:
-        self.session, self.port, self.models, self.view = session, port, models, view
-        self.settings, self._save = settings, save
-        self._loader, self._worker, self._opener = make_runner(), make_runner(), make_runner()
+        self.session, self.port, self.models, self.view, self.settings = session, port, models, view, settings
+        load_runner, self._worker, self._opener = make_runner(), make_runner(), make_runner()
+        self._runners = (load_runner, self._worker, self._opener)
         self._chooser = Chooser(session, port, settings)
-        self._catalogue: Catalogue | None = None
-        self._loading = self._opening = False
+        self._loader = ModelLoader(
+            session, models, self._chooser, settings, load_runner, self._loader_changed, self._ready, self._problem
+        )
+        self._opening = False
         self._pending: Kind | None = None
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._progress: ProgressState | None = None
         self._message: Message | None = None
         self._undo: list[ResultHandle] = []
@@ -89,12 +65,10 @@ class SegmentController:
         """Show what is there and begin to list and load the models."""
         self.view.attach(self)
         self.port.connect(self._layers_changed)
-        self.session.device = self.settings.device
         self._chooser.follow()
-        self._loading = True
-        self._loader.start(
-            lambda ctx: self.models.catalogue(), on_result=self._got_catalogue, on_error=self._no_catalogue
-        )
+        self.session.busy_changed.connect(self._render_again)
+        self.session.scan_changed.connect(self._render_again)
+        self._loader.start()
         self._render()
 
     def close(self) -> None:
@@ -102,11 +76,14 @@ class SegmentController:
         if self._closed:
             return
         self._closed = True
+        self.session.busy_changed.disconnect(self._render_again)
+        self.session.scan_changed.disconnect(self._render_again)
         self.port.disconnect()
-        for runner in (self._worker, self._loader, self._opener):
+        for runner in self._runners:
             if runner.current is not None:
                 runner.current.cancel()
-        self.session.busy = ""
+        if self._run is not None:
+            self.session.busy = ""
 
     # ------------------------------------------------------------------ choices
 
@@ -117,122 +94,66 @@ class SegmentController:
         self._render()
 
     def choose_model(self, key: str) -> None:
-        entry = next((item for item in self._chooser.entries if item.key == key), None)
-        if entry is None or (entry == self.session.model and self.session.predictor is not None):
-            return
-        self._chooser.by_hand = True
         self._message = None
-        self._use(entry)
-        self._remember(model=key)
+        self._loader.choose(key)
+        self._render()
 
     def add_model(self, path: Path) -> None:
-        """Take a checkpoint from a file or folder; it joins the list once it has been read."""
-        entry = self._chooser.add(path)
-        self.settings.models = [str(path), *[item for item in self.settings.models if item != str(path)]][:20]
-        self.choose_model(entry.key)
+        """Take a checkpoint from a file or folder; it stays in the list, and is remembered, if it can be read."""
+        if self._run is None:
+            self._message = None
+            self._loader.add(path)
+        self._render()
 
     def choose_device(self, key: str) -> None:
-        if key == self.session.device:
-            return
-        self.session.device = key
-        self._remember(device=key)
-        if self.session.model is not None:
-            self._use(self.session.model)
+        self._loader.choose_device(key)
+        self.settings.device = key
+        self._keep_and_render()
 
     def set_option(self, name: str, value: Any) -> None:
+        """Change one field of ``PredictConfig``, or "probability"; what equals the model's own is not kept."""
         if name == "probability":
-            self._remember(probability=bool(value))
+            self.settings.probability = bool(value)
         else:
-            self._remember(options={**self.settings.options, name: value})
-        self._render()
+            options = {**self.settings.options, name: value}
+            if getattr(self._loader.own_config(), name) == value:
+                del options[name]
+            self.settings.options = options
+        self._keep_and_render()
 
     def reset_options(self) -> None:
-        self._remember(options={}, probability=False)
-        self._render()
+        self.settings.options, self.settings.probability = {}, False
+        self._keep_and_render()
 
     def dismiss_message(self) -> None:
         self._message = None
         self._render()
 
-    def _remember(self, **changes: Any) -> None:
-        for name, value in changes.items():
-            setattr(self.settings, name, value)
-        self._save(self.settings)
-
-    # ------------------------------------------------------------------ models
-
-    def _got_catalogue(self, catalogue: Catalogue) -> None:
-        self._loading = False
-        self._catalogue = catalogue
-        self._chooser.entries = list(catalogue.models)
-        if self.session.device not in {key for key, _ in catalogue.devices}:
-            self.session.device = "auto"
-        self._preselect()
-        if self.session.model is None:
-            self._pending = None
-        self._render()
-
-    def _no_catalogue(self, error: BaseException) -> None:
-        self._loading = False
-        self._pending = None
-        self._message = words.failure(error, "Looking for models")
+    def _keep_and_render(self) -> None:
+        self.settings.save()
         self._render()
 
     def _preselect(self) -> None:
-        """Until a person chooses, the model that fits the scan's modality is the chosen one."""
-        entry = self._chooser.proposal()
-        if entry is not None and entry != self.session.model and not self._run:
-            self._use(entry)
+        if self._run is None:
+            self._loader.preselect()
 
-    def _use(self, entry: ModelEntry) -> None:
-        """Choose ``entry`` and load it now, so that the click finds it warm."""
-        self.session.model = entry
-        self.session.predictor = None
-        self._loading = True
-        device = self.session.device
-        self._loader.start(
-            lambda ctx: self.models.load(entry, device),
-            on_result=self._loaded,
-            on_error=self._not_loaded,
-            on_cancelled=self._load_cancelled,
-        )
+    # ------------------------------------------------------------------ models and files
+
+    def _loader_changed(self) -> None:
+        if self.session.model is None or not self._loader.loading:
+            self._pending = None
         self._render()
 
-    def _loaded(self, predictor: Any) -> None:
-        self._loading = False
-        entry = self.session.model
-        if entry is not None and entry.card is None:
-            self.session.model = self._chooser.described(entry, predictor.checkpoint.config.card)
-        self.session.predictor = predictor
+    def _ready(self) -> None:
         pending, self._pending = self._pending, None
         if pending is not None:
             self._segment(pending)
-        else:
-            self._render()
-
-    def _not_loaded(self, error: BaseException) -> None:
-        self._load_cancelled()
-        self._message = words.failure(error, "Loading the model")
         self._render()
 
-    def _load_cancelled(self) -> None:
-        self._loading = False
+    def _problem(self, message: Message) -> None:
         self._pending = None
+        self._message = message
         self._render()
-
-    def _config(self) -> PredictConfig:
-        """Return the model's own configuration with the person's changes on top."""
-        predictor = self.session.predictor
-        own = predictor.checkpoint.config.predict if predictor is not None else PredictConfig()
-        fields = PredictConfig.model_fields
-        changes = {name: value for name, value in self.settings.options.items() if name in fields}
-        try:
-            return PredictConfig(**{**own.model_dump(), **changes})
-        except ValueError:  # settings edited by hand
-            self.settings.options = {}
-            return PredictConfig(**own.model_dump())
-
-    # ------------------------------------------------------------------ opening
 
     def open_scan(self, path: Path) -> None:
         self._open(lambda: self.models.read_scan(path), f"Opening {path.name}")
@@ -252,8 +173,7 @@ class SegmentController:
 
         def failed(error: BaseException) -> None:
             self._opening = False
-            self._message = words.failure(error, doing)
-            self._render()
+            self._problem(words.failure(error, doing))
 
         self._render()
         self._opener.start(lambda ctx: read(), on_result=opened, on_error=failed)
@@ -268,49 +188,32 @@ class SegmentController:
 
     def _segment(self, kind: Kind) -> None:
         scan = self._chooser.scan()
-        if self._closed or self._run or scan is None or scan.problem:
+        if self._closed or self._run or self.session.busy or scan is None or scan.problem:
             self._render()
             return
         self._message = None
         if self.session.predictor is None:
-            self._pending = kind if self._loading else None
+            self._pending = kind if self._loader.loading else None
             self._render()
             return
         try:
             volume = self.port.volume(scan.id)
         except LLM4SegError as error:
-            self._message = words.failure(error, "Reading the layer")
-            self._render()
+            self._problem(words.failure(error, "Reading the layer"))
             return
         z = self.port.current_slice(scan.id)
         slices = None if kind == "all" or scan.n_slices == 1 else (z,)
-        self._launch(scan, volume, z, slices)
+        predictor, entry = self.session.predictor, self.session.model
+        name = entry.name if entry is not None else predictor.checkpoint.config.card.name
+        self._launch(Run(scan, spec_of(predictor, name, slices, self.settings.probability), volume, z))
 
-    def _launch(self, scan: ScanInfo, volume: Any, z: int, slices: tuple[int, ...] | None) -> None:
-        predictor, config, probability = self.session.predictor, self._config(), self.settings.probability
-        spec = self._spec(predictor, slices, probability)
-        total = scan.n_slices if slices is None else len(slices)
-        self._run = run = _Run(scan, spec, z, total, time.monotonic())
+    def _launch(self, run: Run) -> None:
+        self._run = run
         self._progress = ProgressState(0, 0, "starting")
-        self.session.busy = f"Segmenting {scan.name}"
-
-        def job(ctx: Any) -> Any:
-            def on_slice(index: int, labels: Any, probabilities: Any) -> None:
-                ctx.partial(SlicePart(int(index), labels, probabilities if probability else None))
-
-            return self.models.configured(predictor, config).predict(
-                volume,
-                slices=None if slices is None else list(slices),
-                first=z,
-                progress=ctx.progress,
-                cancel=ctx.cancelled,
-                on_slice=on_slice,
-                keep_probabilities=False,
-            )
-
+        self.session.busy = f"'{run.scan.name}' is being segmented."
         self._render()
         self._worker.start(
-            job,
+            run.job(self.models, self.session.predictor, self._loader.config()),
             on_progress=self._on_progress,
             on_partial=lambda part: self._on_part(run, part),
             on_result=lambda prediction: self._on_result(run, prediction),
@@ -318,78 +221,55 @@ class SegmentController:
             on_cancelled=lambda: self._on_cancelled(run),
         )
 
-    def _spec(self, predictor: Any, slices: tuple[int, ...] | None, probability: bool) -> ResultSpec:
-        checkpoint = predictor.checkpoint
-        model = checkpoint.config.model
-        classes = tuple((item.value, item.name, item.colour) for item in model.classes)
-        channels = tuple(item.name for item in model.classes)
-        if model.head == "softmax":
-            channels = ("background", *channels)
-        entry = self.session.model
-        return ResultSpec(
-            model=entry.name if entry is not None else checkpoint.config.card.name,
-            digest=str(checkpoint.digest),
-            classes=classes,
-            slices=slices,
-            channels=channels if probability else (),
-        )
-
     def _on_progress(self, progress: Any) -> None:
         if self._run is None or self._closed:
             return
-        if progress.total > 1:
-            text = f"slice {progress.done}/{progress.total}{words.left(progress.seconds_left)}"
-        else:
-            text = progress.message or "running"
-        self._progress = ProgressState(progress.done, progress.total if progress.total > 1 else 0, text)
+        many = progress.total > 1
+        text = f"slice {progress.done}/{progress.total}{words.left(progress.seconds_left)}" if many else "running"
+        self._progress = ProgressState(progress.done, progress.total if many else 0, text)
         self._render()
 
-    def _on_part(self, run: _Run, part: SlicePart) -> None:
-        if self._closed or run is not self._run or run.stopped:
+    def _on_part(self, run: Run, part: SlicePart) -> None:
+        if self._closed or run is not self._run or run.stopped is not None:
             return
-        if run.result is None:
-            run.result = self.port.begin_result(run.scan.id, run.spec)
-            self.session.result_id = run.result.id
-        run.result.write(part)
-        run.done.append(part.z)
-        if part.labels.any():
-            run.found.append(part.z)
+        try:
+            run.take(part, self.port)
+        except Exception as error:  # no memory for the layer, or it was taken away between two slices
+            run.stopped = words.failure(error, "Writing the result")
+            self.cancel()
 
-    def _on_result(self, run: _Run, prediction: Any) -> None:
-        seconds = time.monotonic() - run.started
+    def _on_result(self, run: Run, prediction: Any) -> None:
         provenance = dict(prediction.provenance)
-        notes = [str(note) for note in provenance.get("messages", ())]
         self._settle(run, provenance)
-        self._message = present_result(run, seconds, notes)
+        self._message = run.summary([str(note) for note in provenance.get("messages", ())])
         self._render()
 
-    def _on_error(self, run: _Run, error: BaseException) -> None:
-        self._settle(run, {"failed": str(error), "slices": sorted(run.done)})
+    def _on_error(self, run: Run, error: BaseException) -> None:
+        self._settle(run, {"failed": str(error)})
         message = words.failure(error, "Segmenting")
         if run.done:
             message = replace(message, text=f"{message.text} The {len(run.done)} finished slices are kept.")
         self._message = message
         self._render()
 
-    def _on_cancelled(self, run: _Run) -> None:
-        self._settle(run, {"cancelled": True, "slices": sorted(run.done)})
-        text = run.stopped or "Stopped."
-        if run.done and run.result is not None and run.result.alive():
-            text += f" {len(run.done)} of {run.total} slices were finished and are kept; Undo result takes them back."
-        self._message = Message("info", text)
+    def _on_cancelled(self, run: Run) -> None:
+        self._settle(run, {"cancelled": True})
+        self._message = run.broken_off()
         self._render()
 
-    def _settle(self, run: _Run, provenance: dict[str, Any]) -> None:
+    def _settle(self, run: Run, provenance: dict[str, Any]) -> None:
         """Leave the running state, whatever way it ended."""
-        self._run, self._progress = None, None
-        self.session.busy = ""
-        if self._closed or run.result is None or not run.result.alive():
+        if self._closed:
             return
-        run.result.finish(provenance)
-        self._undo = [*self._undo, run.result][-_KEPT_UNDO:]
+        self._run, self._progress = None, None
+        if run.result is not None and run.result.alive():
+            run.result.finish(provenance)
+            self.session.result_id = run.result.id
+            self._undo = [*self._undo, run.result][-_KEPT_UNDO:]
+        self.session.busy = ""
 
     def cancel(self) -> None:
-        """Stop the run, or the start that waits for a model; ends at ``on_cancelled``."""
+        """Stop the run, or the start that waits for a model; ends at ``_on_cancelled``."""
         self._pending = None
         if self._run is not None:
             self._progress = ProgressState(0, 0, "stopping")
@@ -404,7 +284,8 @@ class SegmentController:
             return
         result = self._undo[-1]
         if result.undo():
-            self._undo.pop()
+            # Removing a layer may have changed the list already.
+            self._undo = [other for other in self._undo if other is not result]
             self._message = Message("info", "The last result was taken back.")
             self.session.result_id = self._undo[-1].id if self._undo else None
         else:
@@ -419,15 +300,15 @@ class SegmentController:
     def _layers_changed(self) -> None:
         if self._closed:
             return
+        before = self.session.scan_id
         self._chooser.follow()
+        if self.session.scan_id != before and not self._opening:
+            self._message = None
         run = self._run
-        if run is not None and not run.stopped:
-            if run.scan.id not in {scan.id for scan in self._chooser.scans}:
-                run.stopped = f"'{run.scan.name}' was closed, so its segmentation was stopped."
-            elif run.result is not None and not run.result.alive():
-                run.stopped = "The result layer was removed, so the segmentation was stopped."
-            if run.stopped:
-                self.cancel()
+        gone = run.gone({scan.id for scan in self._chooser.scans}) if run is not None else ""
+        if run is not None and run.stopped is None and gone:
+            run.stopped = Message("info", gone)
+            self.cancel()
         self._forget_gone()
         self._preselect()
         self._render()
@@ -435,9 +316,13 @@ class SegmentController:
     def _forget_gone(self) -> None:
         self._undo = [result for result in self._undo if result.alive()]
 
+    def _render_again(self, _: object) -> None:
+        self._render()
+
     def _render(self) -> None:
         if self._closed:
             return
+        loader, predictor = self._loader, self.session.predictor
         self.view.show_state(
             present(
                 Facts(
@@ -445,38 +330,21 @@ class SegmentController:
                     scan=self._chooser.scan(),
                     entries=tuple(self._chooser.entries),
                     entry=self.session.model,
-                    devices=self._catalogue.devices if self._catalogue else (("auto", "auto"),),
+                    devices=loader.catalogue.devices if loader.catalogue else (("auto", "auto"),),
                     device=self.session.device,
-                    head=_head(self.session.predictor),
-                    config=self._config(),
+                    head="" if predictor is None else predictor.checkpoint.config.model.head,
+                    config=loader.config(),
                     settings=self.settings,
-                    ready=self.session.predictor is not None,
-                    listed=self._catalogue is not None,
-                    loading=self._loading,
+                    ready=predictor is not None,
+                    listed=loader.catalogue is not None,
+                    loading=loader.loading,
                     opening=self._opening,
                     pending=self._pending is not None,
                     running=self._run is not None,
                     undoable=self._undo[-1].name if self._undo else "",
+                    elsewhere="" if self._run is not None else self.session.busy,
                     progress=self._progress,
                     message=self._message,
                 )
             )
         )
-
-
-def _head(predictor: Any) -> str:
-    return "" if predictor is None else str(predictor.checkpoint.config.model.head)
-
-
-def present_result(run: _Run, seconds: float, notes: list[str]) -> Message:
-    """Say what a finished run found, in one calm line; conversions and fallbacks follow it."""
-    structures = ", ".join(name for _, name, _ in run.spec.classes)
-    if run.total == 1:
-        what = "Done" if run.found else f"The model found no {structures} in this image"
-    else:
-        what = f"{structures} in {len(run.found)} of {len(run.done)} slices".capitalize()
-    parts = [f"{what} ({words.duration(seconds)})."]
-    if run.result is not None and run.result.kept:
-        shown = ", ".join(str(z) for z in run.result.kept[:5])
-        parts.append(f"Painted during the run and kept as painted: slice {shown}.")
-    return Message("warning" if notes else "info", " ".join([*parts, *notes]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -26,6 +25,12 @@ from napari_llm4seg.gui.views.abstract import ButtonState, SegmentActions, Segme
 from napari_llm4seg.gui.views.options import OptionsBox
 from napari_llm4seg.gui.views.widgets import ChoiceBox, Line, MessageLine, Section
 
+# Wide enough for everything at 100 %; napari's own docks are about as wide.
+_WIDTH = 320
+# napari's style shows no keyboard focus; sky blue of the Okabe-Ito palette stands out in both themes.
+_FOCUS = "QPushButton:focus, QComboBox:focus, QToolButton:focus, QAbstractSpinBox:focus, QCheckBox:focus" + (
+    " { border: 1px solid #56B4E9; }"
+)
 _SCANS = "Scans (*.nii *.nii.gz *.dcm *.dicom *.ima *.png *.jpg *.jpeg *.bmp *.tif *.tiff *.npy);;All files (*)"
 _MODELS = "Checkpoints (*.safetensors *.json);;All files (*)"
 
@@ -44,6 +49,7 @@ class SegmentWidget(QWidget):
         self._actions: SegmentActions | None = None
         self.setAcceptDrops(True)
         self.setAccessibleName("Segment")
+        self.setStyleSheet(_FOCUS)
         body = QWidget()
         self._rows = QVBoxLayout(body)
         self._rows.setContentsMargins(6, 6, 6, 6)
@@ -61,6 +67,9 @@ class SegmentWidget(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
+
+    def sizeHint(self) -> QSize:
+        return QSize(_WIDTH, super().sizeHint().height())
 
     def attach(self, actions: SegmentActions) -> None:
         self._actions = actions
@@ -96,14 +105,13 @@ class SegmentWidget(QWidget):
         self.model_box = ChoiceBox("Model")
         self.model_lines = (Line(), Line(), Line())
         self.device_box = ChoiceBox("Device")
-        self.add_button = QToolButton()
-        self.add_button.setText("+")
+        self.add_button = QPushButton("+")
+        self.add_button.setMaximumWidth(3 * self.fontMetrics().horizontalAdvance("+"))
         self.add_button.setAccessibleName("Add a model")
         self.add_button.setToolTip("Add a checkpoint from a file or folder; dropping one on this dock does the same")
-        self.add_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.add_button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         # The arrow of a menu button would hide the sign at this width.
-        self.add_button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
+        self.add_button.setStyleSheet("QPushButton::menu-indicator { image: none; width: 0px; }")
         menu = QMenu(self.add_button)
         menu.addAction("Checkpoint folder…").triggered.connect(self._ask_model_folder)
         menu.addAction("Checkpoint file…").triggered.connect(self._ask_model_file)
@@ -123,7 +131,7 @@ class SegmentWidget(QWidget):
                 grid.addWidget(self.add_button, at, 2)
             for line in lines:
                 at += 1
-                grid.addWidget(line, at, 1, 1, 2)
+                grid.addWidget(line, at, 0, 1, 3)
             at += 1
         self._rows.addLayout(grid)
         self.options_section = Section("Options")
@@ -150,6 +158,10 @@ class SegmentWidget(QWidget):
         self.undo_button = _button("Undo result", "")
         self.bar = QProgressBar()
         self.bar.setAccessibleName("Progress")
+        # Its place is kept while it is hidden: Cancel must not jump away under the mouse.
+        policy = self.bar.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.bar.setSizePolicy(policy)
         self.bar.setVisible(False)
         self.message = MessageLine(lambda: self._do("dismiss_message"))
         row = QHBoxLayout()

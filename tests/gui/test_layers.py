@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from napari.layers import Image, Labels, Layer
+
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.gui import layers
+from napari_llm4seg.volume import Volume, affine_from_spacing
+
+steps = st.floats(0.1, 8, allow_nan=False)
+offsets = st.floats(-200, 200, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("shape", "rgb", "expected"),
+    [
+        ((30, 40), False, (1, 1, 30, 40)),
+        ((5, 30, 40), False, (1, 5, 30, 40)),
+        ((30, 40, 3), True, (3, 1, 30, 40)),
+        ((5, 30, 40, 4), True, (4, 5, 30, 40)),
+    ],
+)
+def test_every_layer_becomes_channel_z_y_x_without_a_copy(shape, rgb, expected):
+    data = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
+    volume = layers.volume_from_layer(Image(data, rgb=rgb))
+    assert volume.data.shape == expected
+    assert np.shares_memory(volume.data, data)
+    if rgb:
+        assert np.array_equal(volume.data[1, -1], data[..., 1].reshape(-1, 30, 40)[-1])
+
+
+def test_lazy_data_stays_lazy():
+    computed = []
+
+    def block(block_info=None):
+        computed.append(block_info)
+        return np.zeros((1, 30, 40), np.uint8)
+
+    data = da.map_blocks(block, chunks=((1,) * 6, (30,), (40,)), dtype=np.uint8, meta=np.zeros((0, 0, 0), np.uint8))
+    layer = Image(data, contrast_limits=(0, 1))
+    computed.clear()
+    volume = layers.volume_from_layer(layer)
+    assert not computed
+    volume.slice_at(3)
+    assert len(computed) == 1
+
+
+def test_of_a_pyramid_the_full_resolution_is_taken():
+    data = np.random.default_rng(0).integers(0, 255, (64, 80), dtype=np.uint8)
+    layer = Image([data, data[::2, ::2]], multiscale=True)
+    assert layers.volume_from_layer(layer).grid == (1, 64, 80)
+    assert layers.grid_shape(layer) == (64, 80)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 30, 40), (1, 1, 1, 8, 8)])
+def test_other_numbers_of_axes_are_refused_in_words(shape):
+    with pytest.raises(InputError, match=f"{len(shape)} axes.*Split"):
+        layers.volume_from_layer(Image(np.zeros(shape), name="odd"))
+
+
+def test_complex_values_are_refused_in_words():
+    class Complex:
+        name, rgb, multiscale, data = "k-space", False, False, np.zeros((8, 8), complex)
+
+    assert "complex128" in layers.problem_of(Complex())
+
+
+def test_labels_become_a_label_volume():
+    assert layers.volume_from_layer(Labels(np.zeros((4, 5), np.uint8))).kind == "label"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.tuples(steps, steps, steps), st.tuples(offsets, offsets, offsets), st.floats(-80, 80))
+def test_a_layer_s_place_in_the_world_reaches_the_volume(scale, translate, angle):
+    layer = Image(np.zeros((3, 4, 5)), scale=scale, translate=translate, rotate=(angle, 5, 0), units=("mm",) * 3)
+    volume = layers.volume_from_layer(layer)
+    for index in ((0, 0, 0), (2, 3, 4), (1, 0, 2)):
+        np.testing.assert_allclose((volume.affine @ (*index, 1))[:3], layer.data_to_world(index), atol=1e-6)
+    np.testing.assert_allclose(volume.spacing, scale, rtol=1e-5)
+    assert volume.unit == "mm"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.tuples(steps, steps, steps), st.tuples(offsets, offsets, offsets), st.booleans(), st.integers(1, 3))
+def test_volume_to_layer_and_back_keeps_the_grid(spacing, origin, flipped, depth):
+    affine = affine_from_spacing(spacing)
+    affine[:3, 3] = origin
+    if flipped and depth > 1:
+        affine[0] *= -1
+    if depth == 1:
+        affine[0] = (1, 0, 0, 0)  # a 2-D layer has no place along z
+    volume = Volume(np.zeros((1, depth, 6, 7), np.uint8), affine, unit="mm", name="s", metadata={"a": 1})
+    ((data, options, kind),) = layers.layer_tuples(volume)
+    layer = Layer.create(data, options, kind)
+    assert layer.ndim == (2 if depth == 1 else 3)
+    again = layers.volume_from_layer(layer)
+    np.testing.assert_allclose(again.affine, affine, atol=1e-6)
+    assert again.unit == "mm"
+    assert again.metadata == {"a": 1}
+
+
+def test_micrometres_become_millimetres():
+    layer = Image(np.zeros((4, 5)), scale=(500, 250), units=("um", "um"))
+    volume = layers.volume_from_layer(layer)
+    np.testing.assert_allclose(volume.spacing, (1, 0.5, 0.25))
+    assert volume.unit == "mm"
+
+
+def test_pixels_stay_pixels():
+    volume = layers.volume_from_layer(Image(np.zeros((4, 5))))
+    assert volume.unit == "pixel"
+    assert "no physical size" in layers.words_of(Image(np.zeros((4, 5))))
+
+
+def test_words_give_x_first_and_the_unit():
+    layer = Image(np.zeros((78, 512, 500), np.uint8), scale=(3, 0.8, 0.75), units=("mm",) * 3)
+    assert layers.words_of(layer) == "500 × 512 × 78, 0.75 × 0.8 × 3 mm"
+
+
+def test_colour_and_channels():
+    colour = Volume(np.zeros((3, 1, 30, 40), np.uint8), name="photo")
+    ((data, options, kind),) = layers.layer_tuples(colour)
+    assert (data.shape, options["rgb"], kind) == ((30, 40, 3), True, "image")
+    two = Volume(np.zeros((2, 4, 30, 40), np.uint16), name="pet")
+    assert [options["name"] for _, options, _ in layers.layer_tuples(two)] == ["pet · channel 1", "pet · channel 2"]
+
+
+def test_masks_that_come_with_an_image_are_hidden_at_first():
+    image = Volume(np.zeros((1, 1, 6, 7), np.uint8))
+    mask = Volume(np.ones((1, 1, 6, 7), np.uint8), kind="label", metadata={"classes": ((1, "lesion", "#E69F00"),)})
+    tuples = layers.layers_of([image, mask])
+    assert [options["visible"] for _, options, _ in tuples] == [True, False]
+    assert list(tuples[1][1]["features"]["class"]) == ["background", "lesion"]
+    assert "visible" not in layers.layers_of([mask])[0][1]
+
+
+def test_class_colours_and_names():
+    layer = Labels(np.zeros((4, 5), np.uint8), **layers.class_style(((2, "liver", "#56B4E9"),)))
+    np.testing.assert_allclose(layer.get_color(2), (0x56 / 255, 0xB4 / 255, 0xE9 / 255, 1), atol=1e-6)
+    assert layer.get_color(9)[3] == 1  # painted with a label of one's own: visible
+    assert layer.get_color(0) is None or layer.get_color(0)[3] == 0
+
+
+def test_the_modality_comes_from_the_header_before_the_name():
+    image = Image(np.zeros((4, 5)), name="ct thorax", metadata={"dicom": {"Modality": "MR"}})
+    assert layers.modality_of(image) == "MR"
+    assert layers.modality_of(Image(np.zeros((4, 5)), name="breast ultrasound")) == "breast ultrasound"

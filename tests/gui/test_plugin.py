@@ -1,0 +1,156 @@
+"""The real dock in the real window, clicked; the fake model computes a threshold, everything else is real."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def opened(make_napari_viewer, qtbot, fakes):
+    """Open a viewer with the dock; call it with what the fake models shall do."""
+    from napari_llm4seg.gui.plugin import SegmentDock
+
+    def make(**how):
+        viewer = make_napari_viewer(show=False)
+        dock = SegmentDock(viewer, fakes.FakeModels(**how))
+        viewer.window.add_dock_widget(dock, name="Segment")
+        qtbot.waitUntil(lambda: dock.model_box.count() == 2 and dock.controller.session.predictor is not None)
+        return viewer, dock
+
+    return make
+
+
+def square(shape):
+    data = np.zeros(shape, np.uint8)
+    data[..., 10:20, 15:30] = 200
+    return data
+
+
+def click(qtbot, button):
+    from qtpy.QtCore import Qt
+
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def results(viewer):
+    return [layer for layer in viewer.layers if "· seg ·" in layer.name]
+
+
+def test_a_person_segments_slices_the_whole_and_takes_back(opened, qtbot):
+    """One viewer for the whole walk: a viewer costs seconds."""
+    viewer, dock = opened()
+    session = dock.controller.session
+    assert not dock.slice_button.isEnabled()
+    dock.sample_button.menu().actions()[0].trigger()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 1)
+    qtbot.waitUntil(lambda: session.predictor is not None)
+    assert dock.model_box.currentText() == "breast-ultrasound"
+    click(qtbot, dock.slice_button)
+    qtbot.waitUntil(lambda: session.busy == "" and len(results(viewer)) == 1)
+    assert results(viewer)[0].data.any()
+
+    viewer.layers.clear()
+    viewer.add_image(square((5, 40, 50)), name="ct")
+    viewer.dims.set_current_step(0, 2)
+    assert dock.scan_box.currentText() == "ct"
+    click(qtbot, dock.slice_button)
+    qtbot.waitUntil(lambda: session.busy == "" and len(results(viewer)) == 1)
+    stack = results(viewer)[0]
+    assert [bool(part.any()) for part in stack.data] == [False, False, True, False, False]
+    click(qtbot, dock.all_button)
+    qtbot.waitUntil(lambda: session.busy == "" and stack.data.any(axis=(1, 2)).all())
+    stack.paint((2, 35, 40), 1)
+    click(qtbot, dock.all_button)
+    qtbot.waitUntil(lambda: session.busy == "" and len(results(viewer)) == 2)
+    assert stack.data[2, 35, 40] == 1
+    click(qtbot, dock.undo_button)
+    assert results(viewer) == [stack]
+    click(qtbot, dock.undo_button)
+    assert results(viewer) == [stack]
+    assert "edited" in dock.message.text.text()
+    assert dock.message.isVisibleTo(dock)
+
+
+def test_cancel_stops_a_run_and_a_closed_scan_does_too(opened, qtbot):
+    viewer, dock = opened(hooks={z: lambda: time.sleep(0.05) for z in range(60)})
+    session = dock.controller.session
+    for name in ("first", "second"):
+        viewer.add_image(square((60, 40, 50)), name=name)
+        click(qtbot, dock.all_button)
+        qtbot.waitUntil(lambda: dock.bar.value() >= 2)
+        assert dock.cancel_button.isEnabled()
+        if name == "first":
+            click(qtbot, dock.cancel_button)
+        else:
+            viewer.layers.remove(name)
+        qtbot.waitUntil(lambda: session.busy == "")
+        assert not dock.cancel_button.isEnabled()
+    assert "was closed" in dock.message.text.text()
+    assert all(not layer.data.all(axis=(1, 2)).any() for layer in results(viewer))
+
+
+def test_the_window_is_alive_during_a_run_and_the_slice_on_show_comes_first(opened, qtbot):
+    gate = threading.Event()
+    viewer, dock = opened(hooks={0: lambda: gate.wait(5)})
+    viewer.add_image(square((4, 40, 50)), name="ct")
+    viewer.dims.set_current_step(0, 3)
+    click(qtbot, dock.all_button)
+    # Slice 0, the second to be done, is held back: slice 3 must be on the screen by then, and the viewer usable.
+    qtbot.waitUntil(lambda: len(results(viewer)) == 1 and results(viewer)[0].data[3].any())
+    viewer.dims.set_current_step(0, 1)
+    results(viewer)[0].paint((1, 35, 40), 1)
+    gate.set()
+    qtbot.waitUntil(lambda: dock.controller.session.busy == "")
+    layer = results(viewer)[0]
+    assert layer.data[1, 35, 40] == 1
+    assert not layer.data[1, 10:20, 15:30].any()
+    assert layer.data[2].any()
+    assert "kept as painted" in dock.message.text.text()
+
+
+def test_a_viewer_closed_during_a_run_is_no_accident(opened, qtbot):
+    gate = threading.Event()
+    viewer, dock = opened(hooks={2: lambda: gate.wait(5)})
+    viewer.add_image(square((6, 40, 50)), name="ct")
+    viewer.dims.set_current_step(0, 0)
+    controller = dock.controller
+    click(qtbot, dock.all_button)
+    qtbot.waitUntil(lambda: len(results(viewer)) == 1)
+    viewer.close()
+    gate.set()
+    handle = controller._worker.current
+    qtbot.waitUntil(lambda: handle.state != "running")
+    qtbot.wait(50)
+    assert handle.state == "cancelled"
+
+
+def test_the_reader_and_the_samples_give_layers(tmp_path):
+    from napari.layers import Layer
+
+    from napari_llm4seg.gui import plugin
+    from napari_llm4seg.io import write
+    from napari_llm4seg.volume import Volume, affine_from_spacing
+
+    path = write(
+        tmp_path / "ct.nii.gz", Volume(square((1, 5, 40, 50)), affine_from_spacing((3, 1, 0.5)), unit="mm", name="ct")
+    )
+    reader = plugin.get_reader(str(path))
+    ((data, options, kind),) = reader(str(path))
+    layer = Layer.create(data, options, kind)
+    assert layer.data.shape == (5, 40, 50)
+    np.testing.assert_allclose(
+        np.abs(layer.data_to_world((1, 1, 1)) - np.array(layer.data_to_world((0, 0, 0)))), (3, 1, 0.5)
+    )
+    assert plugin.get_reader([str(path), str(path)]) is None
+    assert plugin.get_reader("notes.txt") is None
+    for make in (plugin.sample_ultrasound_phantom, plugin.sample_ct_phantom, plugin.sample_real_ct):
+        tuples = make()
+        layers = [Layer.create(*item) for item in tuples]
+        assert tuples[0][2] == "image"
+        assert all(layer.visible == (kind == "image") for layer, (_, _, kind) in zip(layers, tuples, strict=True))
