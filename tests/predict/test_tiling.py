@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_llm4seg.predict.tiling import Blend, Tiling, gaussian_weights, tile_starts
+
+sides = st.integers(1, 45)
+patches = st.integers(1, 19)
+overlaps = st.floats(0.0, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("length", "patch", "overlap", "expected"),
+    [
+        (8, 8, 0.5, [0]),
+        (16, 8, 0.5, [0, 4, 8]),
+        (16, 8, 0.0, [0, 8]),
+        (17, 8, 0.0, [0, 4, 9]),
+        (9, 8, 0.5, [0, 1]),
+    ],
+)
+def test_starts(length: int, patch: int, overlap: float, expected: list[int]) -> None:
+    assert tile_starts(length, patch, overlap) == expected
+
+
+@given(length=st.integers(1, 500), patch=st.integers(1, 100), overlap=overlaps)
+def test_starts_cover_and_overlap_as_asked(length: int, patch: int, overlap: float) -> None:
+    starts = tile_starts(length, patch, overlap)
+    assert starts[0] == 0
+    assert starts == sorted(set(starts))
+    if length > patch:
+        assert starts[-1] == length - patch
+        largest_step = max(b - a for a, b in zip(starts, starts[1:], strict=False))
+        # even spreading rounds each start, so a step may exceed the asked-for one by less than a pixel
+        assert largest_step <= max(1, int(patch * (1 - overlap))) + 1
+        assert largest_step <= patch
+
+
+@settings(deadline=None)
+@given(shape=st.tuples(sides, sides), patch=st.tuples(patches, patches), overlap=overlaps, seed=st.integers(0, 99))
+def test_identity_returns_its_input_at_any_shape(
+    shape: tuple[int, int], patch: tuple[int, int], overlap: float, seed: int
+) -> None:
+    image = np.random.default_rng(seed).random((2, *shape), dtype=np.float32)
+    tiling = Tiling(shape, patch, overlap)
+    padded = tiling.pad(image)
+    blend = Blend(tiling, 2)
+    step = 3
+    for first in range(0, len(tiling), step):
+        tiles = tiling.tiles(padded, first, step)
+        assert tiles.shape[1:] == (2, *patch)
+        blend.add(first, tiles)
+    np.testing.assert_allclose(blend.result(), image, atol=1e-5)
+
+
+@given(shape=st.tuples(sides, sides), patch=st.tuples(patches, patches), overlap=overlaps)
+def test_every_pixel_is_covered(shape: tuple[int, int], patch: tuple[int, int], overlap: float) -> None:
+    tiling = Tiling(shape, patch, overlap)
+    padded = tiling.pad(np.zeros((1, *shape), dtype=np.float32))
+    count = np.zeros(padded.shape[1:], dtype=int)
+    for y, x in tiling.corners:
+        count[y : y + patch[0], x : x + patch[1]] += 1
+    assert count.min() >= 1
+    assert count.sum() == len(tiling) * patch[0] * patch[1], "no tile sticks out"
+
+
+def test_blend_is_the_weighted_mean() -> None:
+    tiling = Tiling((1, 6), (1, 4), 0.5)
+    assert tiling.corners == [(0, 0), (0, 2)]
+    blend = Blend(tiling, 1)
+    blend.add(0, np.stack([np.zeros((1, 1, 4)), np.ones((1, 1, 4))]).astype(np.float32))
+    weights = gaussian_weights((1, 4))[0]
+    expected = [0, 0, weights[0] / (weights[0] + weights[2]), weights[1] / (weights[1] + weights[3]), 1, 1]
+    np.testing.assert_allclose(blend.result()[0, 0], expected, rtol=1e-6)
+
+
+def test_weights_peak_at_the_centre_and_never_vanish() -> None:
+    weights = gaussian_weights((9, 65))
+    assert weights.max() == weights[4, 32] == 1.0
+    assert weights.min() == np.float32(1e-3)
+    np.testing.assert_array_equal(weights, weights[::-1, ::-1])
+
+
+def test_small_slices_are_reflected_evenly() -> None:
+    padded = Tiling((1, 3), (3, 6), 0.5).pad(np.array([[[1, 2, 3]]], dtype=np.float32))
+    np.testing.assert_array_equal(padded[0], [[2, 1, 2, 3, 2, 1]] * 3)
