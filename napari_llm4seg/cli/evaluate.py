@@ -1,0 +1,1 @@
+"""``llm4seg evaluate``: a model held against masks drawn by people."""

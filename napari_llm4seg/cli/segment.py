@@ -1,0 +1,279 @@
+"""``llm4seg segment``: scans in, masks out, each case on its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_llm4seg.cli.console import (
+    FAILED,
+    Device,
+    Json,
+    ProgressLine,
+    WrongUse,
+    describe,
+    duration,
+    guarded,
+    line,
+    print_json,
+)
+from napari_llm4seg.errors import Cancelled, CheckpointError, InputError
+
+if TYPE_CHECKING:
+    from napari_llm4seg.predict import Predictor
+    from napari_llm4seg.volume import Prediction, Volume
+
+FORMATS = (".nii.gz", ".nii", ".tif", ".tiff", ".npy", ".png")
+DEFAULT_MODEL = "breast-ultrasound"
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="NAME|PATH|hf:ORG/REPO", help="The model; see 'llm4seg models list'."),
+]
+
+
+@guarded
+def segment(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Scans; a folder is one DICOM series.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="A folder, or for one scan a file (.nii.gz, .tif, .png, .npy)."),
+    ],
+    model: Model = None,
+    device: Device = "auto",
+    overlay: Annotated[
+        Path | None, typer.Option("--overlay", help="Also draw the result on the scan (PNG; one scan only).")
+    ] = None,
+    probabilities: Annotated[
+        Path | None,
+        typer.Option("--probabilities", help="Also write the probabilities (.nii.gz or .npy; one scan only)."),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Segment scans and write their masks."""
+    single = names_a_file(out)
+    _check_use(inputs, out, single, overlay, probabilities)
+    started = time.monotonic()
+    predictor = open_model(model, device)
+    taken: set[Path] = set()
+    cases = []
+    for path in inputs:
+        extras = Extras(overlay, probabilities)
+        cases.append(_case(predictor, path, out, single, extras, taken))
+        if not as_json:
+            _say(cases[-1])
+    failed = sum(case["status"] == "failed" for case in cases)
+    if as_json:
+        about = {"model": predictor.checkpoint.name, "digest": predictor.checkpoint.digest}
+        seconds = round(time.monotonic() - started, 3)
+        print_json({"cases": cases, "failed": failed, **about, "device": str(predictor.device), "seconds": seconds})
+    elif len(cases) > 1:
+        line(f"{len(cases) - failed} of {len(cases)} scans segmented in {duration(time.monotonic() - started)}.")
+    return FAILED if failed else 0
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Files that may be written beside the mask."""
+
+    overlay: Path | None = None
+    probabilities: Path | None = None
+
+
+def names_a_file(out: Path) -> bool:
+    """Return whether ``out`` names a file by its suffix; what exists as a folder, or has no suffix, is a folder.
+
+    Raises
+    ------
+    typer.BadParameter
+        For a suffix that cannot be written.
+    """
+    name = out.name.lower()
+    if out.is_dir() or not out.suffix:
+        if out.is_file():
+            raise WrongUse(f"'{out}' is a file without a suffix; give a folder or one of {_known()}.")
+        return False
+    if name.endswith(FORMATS):
+        return True
+    if name.endswith(".dcm"):
+        raise WrongUse(f"'{out}': DICOM-SEG cannot be written yet; use {_known()}.")
+    # a dot may be part of a folder's name, as in "results.2026-11"
+    if out.suffix[1:].isalpha() or out.is_file():
+        raise WrongUse(f"'{out}': {out.suffix} cannot be written; use {_known()}, or make that folder first.")
+    return False
+
+
+def _known() -> str:
+    return ".nii.gz, .tif, .npy or .png (one slice)"
+
+
+def _check_use(
+    inputs: Sequence[Path], out: Path, single: bool, overlay: Path | None, probabilities: Path | None
+) -> None:
+    if single and len(inputs) > 1:
+        raise WrongUse(f"{len(inputs)} scans need a folder for their masks; '{out}' is one file.")
+    if (overlay or probabilities) and len(inputs) > 1:
+        raise WrongUse("--overlay and --probabilities are for one scan at a time.")
+    if overlay is not None and overlay.suffix.lower() != ".png":
+        raise WrongUse(f"--overlay '{overlay}': the picture is a PNG; give a name that ends in .png.")
+    if probabilities is not None and not probabilities.name.lower().endswith((".nii.gz", ".nii", ".npy")):
+        raise WrongUse(f"--probabilities '{probabilities}': use .nii.gz or .npy.")
+    sources = {path.resolve() for path in inputs}
+    for path in (out if single else None, overlay, probabilities):
+        if path is not None and path.resolve() in sources:
+            raise WrongUse(f"'{path}' is the scan itself; give the result another name.")
+
+
+def open_model(name: str | None, device: str) -> Predictor:
+    """Load the named model, or the one starter that is the default.
+
+    Raises
+    ------
+    CheckpointError
+        Where there is no such model, or several and none is the default.
+    """
+    from napari_llm4seg.predict import load_model
+
+    return load_model(name or default_model(), device)
+
+
+def default_model() -> str:
+    """Return the name of the model that is used where none is given."""
+    from napari_llm4seg.checkpoint import starters
+
+    names = [entry.name for entry in starters()]
+    if DEFAULT_MODEL in names:
+        return DEFAULT_MODEL
+    if len(names) == 1:
+        return names[0]
+    listed = f"choose one of {', '.join(names)}" if names else "none is installed; give a checkpoint's path"
+    raise CheckpointError(f"--model is needed: {listed}.")
+
+
+def _case(
+    predictor: Predictor, path: Path, out: Path, single: bool, extras: Extras, taken: set[Path]
+) -> dict[str, Any]:
+    """Segment one scan; an error is part of the answer, so that the other scans still get theirs."""
+    case: dict[str, Any] = {"input": str(path), "status": "failed", "output": None}
+    started = time.monotonic()
+    try:
+        case |= segment_file(predictor, path, lambda volume: _target(path, volume, out, single, taken), extras)
+        case["status"] = "ok"
+    except Cancelled:
+        raise
+    except Exception as error:
+        case["error"] = describe(error)
+    case["seconds"] = round(time.monotonic() - started, 3)
+    return case
+
+
+def segment_file(
+    predictor: Predictor, path: Path, target: Callable[[Volume], Path], extras: Extras = Extras()
+) -> dict[str, Any]:
+    """Read, segment and write one scan.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    path : Path
+    target : callable(Volume) -> Path
+        Where the mask goes; raises ``InputError`` where that place cannot hold it.
+    extras : Extras
+
+    Returns
+    -------
+    dict
+        Output paths, shape, spacing, size per class, messages and device.
+    """
+    from napari_llm4seg.io import read, write
+    from napari_llm4seg.io.raster import write_overlay
+
+    volume = read(path)
+    place = target(volume)
+    with ProgressLine(path.name) as progress:
+        prediction = predictor.predict(volume, progress=progress, keep_probabilities=extras.probabilities is not None)
+    case: dict[str, Any] = {"output": str(write(place, prediction))}
+    if extras.overlay is not None:
+        case["overlay"] = str(write_overlay(extras.overlay, volume, prediction))
+    if extras.probabilities is not None:
+        case["probabilities"] = str(write(extras.probabilities, _probability_volume(prediction)))
+    said = [*volume.metadata.get("messages", ()), *prediction.provenance.get("messages", ())]
+    return case | {
+        "shape": list(volume.grid),
+        "spacing": list(volume.spacing),
+        "unit": volume.unit,
+        "classes": sizes(prediction),
+        "messages": list(dict.fromkeys(str(message) for message in said)),
+        "device": str(prediction.provenance.get("device", predictor.device)),
+    }
+
+
+def _probability_volume(prediction: Prediction) -> Volume:
+    from napari_llm4seg.volume import Volume
+
+    if prediction.probabilities is None:
+        raise InputError("The model gave no probabilities.")
+    values = prediction.probabilities.astype("float32")  # NIfTI has no half precision
+    return Volume(values, prediction.affine, unit=prediction.unit, name=prediction.name)
+
+
+def sizes(prediction: Prediction) -> list[dict[str, Any]]:
+    """Return pixels per class, and where the spacing is in mm the area (one slice) or volume (a stack)."""
+    import numpy as np
+
+    counts = np.bincount(prediction.labels.ravel(), minlength=1 + max(value for value, _, _ in prediction.classes))
+    z, y, x = np.linalg.norm(prediction.affine[:3, :3], axis=0)
+    rows = []
+    for value, name, _ in prediction.classes:
+        row: dict[str, Any] = {"value": value, "name": name, "pixels": int(counts[value])}
+        if prediction.unit == "mm" and prediction.labels.shape[0] == 1:
+            row["area_mm2"] = round(float(counts[value] * y * x), 3)
+        elif prediction.unit == "mm":
+            row["volume_ml"] = round(float(counts[value] * z * y * x) / 1000, 4)
+        rows.append(row)
+    return rows
+
+
+def _target(path: Path, volume: Volume, out: Path, single: bool, taken: set[Path]) -> Path:
+    """Return where the mask of ``volume`` goes; equal names from different folders are numbered apart."""
+    if single:
+        if volume.n_slices > 1 and out.suffix.lower() == ".png":
+            raise InputError(
+                f"'{path.name}' has {volume.n_slices} slices and '{out.name}' holds one; use .nii.gz or .tif."
+            )
+        return out
+    suffix = path.name.lower()
+    if suffix.endswith((".tif", ".tiff")):
+        ending = ".tif"
+    else:
+        ending = ".nii.gz" if volume.n_slices > 1 or volume.unit == "mm" else ".png"
+    stem = path.name[:-7] if suffix.endswith(".nii.gz") else path.stem
+    if path.is_dir():
+        stem = path.resolve().name
+    place, number = out / f"{stem}_seg{ending}", 2
+    while place in taken:
+        place, number = out / f"{stem}_seg_{number}{ending}", number + 1
+    taken.add(place)
+    return place
+
+
+def _say(case: dict[str, Any]) -> None:
+    if case["status"] == "failed":
+        line(f"llm4seg: {case['input']}: {case['error']}")
+        return
+    found = []
+    total = max(1, int(case["shape"][0] * case["shape"][1] * case["shape"][2]))
+    for row in case["classes"]:
+        size = f"{row['area_mm2']:.1f} mm²" if "area_mm2" in row else ""
+        size = f"{row['volume_ml']:.2f} mL" if "volume_ml" in row else size
+        share = f"{100 * row['pixels'] / total:.1f} % of the scan"
+        found.append(f"{row['name']} {size or str(row['pixels']) + ' pixels'} ({share})" if row["pixels"] else "")
+    text = ", ".join(filter(None, found)) or "nothing found"
+    for message in case["messages"]:
+        line(f"{Path(case['input']).name}: {message}")
+    print(f"{case['output']}: {text}, {case['seconds']:.1f} s", flush=True)
