@@ -142,7 +142,7 @@ def load_samples(
     images, labels, names = [], [], []
     for done, case in enumerate(cases):
         volume = read(case.pair.image)
-        mask = read_mask(case.pair.mask, volume.grid)
+        mask = read_mask(case.pair.mask, volume)
         tensor, trace = preprocessor.apply(volume, range(volume.n_slices))
         images.append(tensor)
         labels.append(preprocessor.labels_to_grid(mask, trace, fill=IGNORE).to(torch.uint8))

@@ -43,7 +43,7 @@ class Event:
 
 @dataclass
 class FitResult:
-    """Best weights by validation (moving average's where one is kept) and the run's history."""
+    """Best weights by validation (those trained or their moving average) and the run's history."""
 
     tensors: dict[str, Tensor]
     best_epoch: int
@@ -121,8 +121,7 @@ def fit(
         row = {"epoch": run.epoch, "loss": float(np.mean(losses)), "lr": run.optimiser.param_groups[0]["lr"]}
         due = run.epoch % config.validate_every == 0 or run.epoch == config.epochs
         if due:
-            row |= validate(run.judged(), val, objective, config.batch, threshold)
-            run.note_best(row["val_iou"])
+            row |= run.judge(lambda candidate: validate(candidate, val, objective, config.batch, threshold))
         row["seconds"] = time.monotonic() - started
         run.finish_epoch(row)
         if due and on_event:
@@ -242,16 +241,22 @@ class _Run:
             self.ema.update_parameters(self.net)
         return value
 
-    def judged(self) -> LLM4SegNet:
-        """Return the network whose weights are validated and kept: the moving average where there is one."""
-        net = self.net if self.ema is None else self.ema.module
-        assert isinstance(net, LLM4SegNet)
-        return net
+    def judge(self, score: Callable[[LLM4SegNet], dict[str, float]]) -> dict[str, float]:
+        """Validate the weights and their moving average; keep the better one's where it is the best so far.
 
-    def note_best(self, score: float) -> None:
-        if score > self.best:
-            self.best, self.best_epoch = score, self.epoch
-            self.best_tensors = {name: t.cpu().clone() for name, t in self.judged().trained_tensors().items()}
+        Both, because the average lags behind while weights move fast, and its batch statistics with it.
+        """
+        rows = [(score(self.net), self.net)]
+        if self.ema is not None:
+            average = self.ema.module
+            assert isinstance(average, LLM4SegNet)
+            rows.append((score(average), average))
+        row, winner = max(rows, key=lambda pair: pair[0]["val_iou"])
+        if row["val_iou"] > self.best:
+            self.best, self.best_epoch = row["val_iou"], self.epoch
+            self.best_tensors = {name: t.cpu().clone() for name, t in winner.trained_tensors().items()}
+        both = {"val_iou_weights": rows[0][0]["val_iou"], "val_iou_average": rows[-1][0]["val_iou"]}
+        return row | (both if self.ema is not None else {})
 
     def finish_epoch(self, row: dict[str, float]) -> None:
         """Write log and state; a kill after this loses nothing of the epoch."""

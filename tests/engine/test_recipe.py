@@ -29,6 +29,7 @@ def recipe_file(made_folder: Path, tmp_path: Path) -> Path:
             "group": "near_duplicate_group",
             "stratum": "class",
         },
+        "split": {"val": 0.2, "test": 0.2},
         "model": {"backbone": {"in_channels": 1, "widths": [4, 8], "depths": [1, 1], "kernels": [3, 3]}},
         "preprocess": {"size": [32, 32]},
         "fit": {"epochs": 1, "batch": 4, "augment": "none"},
