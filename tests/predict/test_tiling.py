@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,7 +35,7 @@ def test_starts_cover_and_overlap_as_asked(length: int, patch: int, overlap: flo
     assert starts == sorted(set(starts))
     if length > patch:
         assert starts[-1] == length - patch
-        largest_step = max(b - a for a, b in zip(starts, starts[1:], strict=False))
+        largest_step = max(b - a for a, b in itertools.pairwise(starts))
         # even spreading rounds each start, so a step may exceed the asked-for one by less than a pixel
         assert largest_step <= max(1, int(patch * (1 - overlap))) + 1
         assert largest_step <= patch

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+
+from napari_llm4seg.metrics import diagonal, dice, hd95, iou
+
+masks = arrays(bool, (5, 7))
+
+
+def square(top: int, left: int, side: int = 4) -> np.ndarray:
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def test_overlap_of_two_squares() -> None:
+    # 4 x 4 squares moved by 1: 12 pixels in common, 20 in either
+    assert iou(square(0, 0), square(0, 1)) == 12 / 20
+    assert dice(square(0, 0), square(0, 1)) == 24 / 32
+
+
+@pytest.mark.parametrize(("pred", "truth", "expected"), [(0, 0, 1.0), (0, 4, 0.0), (4, 0, 0.0), (4, 4, 1.0)])
+def test_empty_masks(pred: int, truth: int, expected: float) -> None:
+    assert iou(square(0, 0, pred), square(0, 0, truth)) == expected
+    assert dice(square(0, 0, pred), square(0, 0, truth)) == expected
+
+
+@given(pred=masks, truth=masks)
+def test_dice_follows_from_iou_and_both_are_symmetric(pred: np.ndarray, truth: np.ndarray) -> None:
+    j = iou(pred, truth)
+    assert dice(pred, truth) == pytest.approx(2 * j / (1 + j))
+    assert (j, dice(pred, truth)) == (iou(truth, pred), dice(truth, pred))
+    assert iou(pred, pred) == dice(pred, pred) == 1.0
+
+
+def test_numbers_count_as_masks_and_shapes_must_agree() -> None:
+    assert iou(square(0, 0).astype(np.uint8) * 255, square(0, 0).astype(float)) == 1.0
+    with pytest.raises(ValueError, match="differ in shape"):
+        dice(np.zeros((1, 3)), np.zeros((3, 1)))
+
+
+def test_distance_without_structures() -> None:
+    nothing = square(0, 0, 0)
+    assert hd95(nothing, nothing, (1, 1)) == 0.0
+    assert hd95(nothing, square(0, 0), (0.5, 2)) == hd95(square(0, 0), nothing, (0.5, 2))
+    assert hd95(nothing, square(0, 0), (0.5, 2)) == math.hypot(19 * 0.5, 29 * 2) == diagonal((20, 30), (0.5, 2))
+
+
+@pytest.mark.slow
+def test_distance_of_a_moved_line_is_its_move_in_the_spacings_unit() -> None:
+    first, second = np.zeros((20, 30), dtype=bool), np.zeros((20, 30), dtype=bool)
+    first[5, 4:24], second[9, 4:24] = True, True
+    assert hd95(first, second, (1, 1)) == 4.0
+    assert hd95(first, second, (0.25, 1)) == 1.0
+    assert hd95(first, first, (1, 1)) == 0.0
+    volumes = [np.stack([mask, mask, mask]) for mask in (first, second)]
+    assert hd95(volumes[0], volumes[1], (3, 0.5, 0.5)) == 2.0
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+def test_distance_is_the_surfaces_percentile() -> None:
+    """Against all surface distances written out."""
+    from scipy.ndimage import binary_erosion
+    from scipy.spatial.distance import cdist
+
+    a, b = square(2, 3, 6), square(5, 9, 9)
+    edges = [np.argwhere(mask & ~binary_erosion(mask)) * (0.7, 1.3) for mask in (a, b)]
+    distances = cdist(*edges)
+    expected = max(np.percentile(distances.min(axis=axis), 95) for axis in (0, 1))
+    assert hd95(a, b, (0.7, 1.3)) == pytest.approx(expected, rel=1e-5)
