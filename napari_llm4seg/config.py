@@ -21,7 +21,7 @@ CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class ClassSpec(_Frozen):
@@ -48,8 +48,8 @@ class BackboneConfig(_Frozen):
 
     @model_validator(mode="after")
     def _same_stages(self) -> BackboneConfig:
-        if len(self.widths) < 2 or any(width < 1 or width > 4096 for width in self.widths):
-            raise ValueError("widths: needs at least two stages of 1 to 4096 channels each")
+        if not 2 <= len(self.widths) <= 8 or any(width < 1 or width > 4096 for width in self.widths):
+            raise ValueError("widths: needs two to eight stages of 1 to 4096 channels each")
         if self.kind == "cmunext":
             if not len(self.widths) == len(self.depths) == len(self.kernels):
                 raise ValueError("widths, depths and kernels need one entry per stage")
@@ -74,13 +74,13 @@ class LayerRef(_Frozen):
 class BlockConfig(_Frozen):
     """The language-model block at the bottleneck.
 
-    ``hidden`` is the width of its tokens: the language model's. ``layers`` empty means adapters only; the default width
-    is that of SmolLM2, so that this control has the same trainable weights. ``frozen`` False trains the layer too (the published "(T)" variants).
-    ``gate`` "residual" adds the block to its input through a scalar that starts at 0; "none" is as published.
-    ``norm`` puts a layer normalisation before the first adapter.
+    ``hidden`` is the width of its tokens: the language model's. ``layers`` empty means adapters only; the default
+    width is that of SmolLM2, so that this control has the same trainable weights. ``frozen`` False trains the layer
+    too (the published "(T)" variants). ``gate`` "residual" adds the block to its input through a scalar that starts
+    at 0; "none" is as published. ``norm`` puts a layer normalisation before the first adapter.
     """
 
-    layers: tuple[LayerRef, ...] = ()
+    layers: tuple[LayerRef, ...] = Field(default=(), max_length=32)
     hidden: int = Field(default=576, ge=1, le=1 << 16)
     positions: Positions = "own"
     mask: MaskKind = "causal"
@@ -224,7 +224,15 @@ class CheckpointConfig(_Frozen):
 
 def explain(error: ValidationError, what: str) -> ConfigError:
     """Turn a pydantic error into one line: which field, what came, what is needed."""
-    first = error.errors()[0]
+    first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "it"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return ConfigError(f"{what}: {where}: {first['msg']}, got {str(first.get('input'))[:60]!r}{more}.")
+    value = first.get("input")
+    # a container's own text may be long, or nested too deeply to be written out
+    came = f"a {type(value).__name__}" if isinstance(value, (dict, list, tuple)) else repr(str(value)[:60])
+    # the names come from the file: whatever they hold, the message stays one printable line
+    return ConfigError(f"{what}: {_printable(where)[:120]}: {_printable(first['msg'])[:200]}, got {came}{more}.")
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)

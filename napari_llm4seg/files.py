@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,29 +23,43 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary keeps ``path``'s suffixes, because many writers choose their format by them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=f"-{path.name}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name[-60:]}")
+    # made here rather than by tempfile, whose files are private: results are for the group, as the umask says
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
-        # mkstemp makes files private; results are for the group, as any file written the plain way
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        _open_up(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that becomes ``path`` when the block ends without an error."""
+def replacing_folder(path: Path, marker: str | None = None) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` that becomes ``path`` when the block ends without an error.
+
+    Parameters
+    ----------
+    path : Path
+    marker : str, optional
+        Name of the file by which a folder of this kind is known. What is at ``path`` without it is somebody's
+        work and is not replaced, unless it is an empty folder.
+
+    Raises
+    ------
+    InputError
+        Where ``path`` holds something else.
+    """
+    if marker is not None and path.exists() and not (path / marker).exists() and not _is_empty_folder(path):
+        raise InputError(f"'{path}' already holds something else; choose a new or empty folder.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    temporary = path.with_name(f".{path.name[-60:]}-{secrets.token_hex(4)}")
     aside = temporary.with_name(temporary.name + "-old")
+    temporary.mkdir()
     try:
         yield temporary
-        temporary.chmod(0o755)
+        for entry in temporary.rglob("*"):
+            _open_up(entry)
         if path.exists():
             os.replace(path, aside)
         os.replace(temporary, path)
@@ -54,7 +69,19 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
+        if path.exists():  # else the old one could not be put back and must not be lost
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _open_up(path: Path) -> None:
+    """Give ``path`` the usual access: the files safetensors writes are private, results are for the group."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -72,7 +99,10 @@ def read_json(path: Path, what: str, limit: int = 1 << 20) -> dict[str, Any]:
         One line naming ``what`` and the file, where it is missing, too large or not a JSON object.
     """
     try:
-        if path.stat().st_size > limit:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{what} '{path}' is no file.")
+        if status.st_size > limit:
             raise InputError(f"{what} '{path}' is over {limit >> 10} KiB; that is no {what}.")
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -82,6 +112,16 @@ def read_json(path: Path, what: str, limit: int = 1 << 20) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{what} '{path}' holds a {type(value).__name__}; it needs a JSON object.")
     return value
+
+
+def cache_folder() -> Path:
+    """Return the user's cache of fetched layers and checkpoints; ``LLM4SEG_CACHE`` overrides it."""
+    override = os.environ.get("LLM4SEG_CACHE")
+    if override:
+        return Path(override)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("napari-llm4seg", appauthor=False)
 
 
 def sha256(path: Path) -> str:

@@ -169,7 +169,7 @@ def import_file(
     as_json: Json = False,
 ) -> int:
     """Turn a state dict of the published code into a checkpoint that computes the same."""
-    from napari_llm4seg.models.paper import import_state_dict
+    from napari_llm4seg.checkpoint import import_state_dict
 
     checkpoint = import_state_dict(file, out)
     trained, total, problem = count_weights(checkpoint)

@@ -9,7 +9,6 @@ LICENSE             where the source has one
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from napari_llm4seg.assets import asset
-from napari_llm4seg.config import LayerRef
-from napari_llm4seg.errors import CheckpointError, LLM4SegError
+from napari_llm4seg.config import LayerRef, explain
+from napari_llm4seg.errors import CheckpointError, LLM4SegError, one_line
+from napari_llm4seg.files import cache_folder as cache_folder  # known by this module's name too
 from napari_llm4seg.files import read_json, replacing_folder, sha256
 from napari_llm4seg.models.llm_layer import LLMLayer, check_tensors
 from napari_llm4seg.models.spec import LayerSpec
@@ -64,18 +65,24 @@ def read_pack(folder: Path) -> LayerPack:
     try:
         about = read_json(folder / PACK, "frozen layer pack")
         config = read_json(folder / CONFIG, "language model config")
-        ref = LayerRef.model_validate({key: about[key] for key in ("repository", "revision", "index", "sha256")})
+        fields = {key: about.get(key) for key in ("repository", "revision", "index", "sha256")}
+        ref = LayerRef.model_validate(fields)
         came = sha256(folder / WEIGHTS)
-    except (LLM4SegError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"'{folder}' is no frozen layer pack: {_first_line(error)}") from error
+    except ValidationError as error:
+        raise CheckpointError(f"'{folder}' is no frozen layer pack: {explain(error, PACK)}") from error
+    except (LLM4SegError, OSError) as error:
+        raise CheckpointError(f"'{folder}' is no frozen layer pack: {one_line(error, 160)}") from error
     if came != ref.sha256:
         raise CheckpointError(
             f"Frozen layer '{folder / WEIGHTS}' was altered: its sha256 is {came[:12]}…, its pack needs "
             f"{ref.sha256[:12]}…. Fetch it again."
         )
     tensors = _read_layer(folder / WEIGHTS, ref.index)
-    spec = LayerSpec.from_config(config)
-    check_tensors(spec, tensors)
+    try:
+        spec = LayerSpec.from_config(config)
+        check_tensors(spec, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"Frozen layer '{folder}': {error}") from error
     return LayerPack(ref, spec, tensors, str(about.get("licence", "")), str(about.get("note", "")))
 
 
@@ -97,12 +104,14 @@ def write_pack(
     ------
     CheckpointError
         Where the tensors are not a whole layer of that config.
+    InputError
+        Where ``folder`` holds something that is no pack.
     """
     from safetensors.torch import save_file
 
     check_tensors(LayerSpec.from_config(config), tensors)
-    named = {f"model.layers.{index}.{name}": tensor.contiguous() for name, tensor in tensors.items()}
-    with replacing_folder(folder) as temporary:
+    named = {f"model.layers.{index}.{name}": tensor.detach().contiguous() for name, tensor in tensors.items()}
+    with replacing_folder(folder, PACK) as temporary:
         save_file(named, temporary / WEIGHTS)
         (temporary / CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n", encoding="utf-8")
         about = {
@@ -127,6 +136,19 @@ def pack_folders(near: Path | None = None) -> list[Path]:
     return [path.parent for root in roots if root.is_dir() for path in sorted(root.glob(f"*/{PACK}"))]
 
 
+def packs_beside(ref: LayerRef, folder: Path | None) -> list[Path]:
+    """Return the packs in ``folder/layers`` that say they are ``ref``; their digest is checked on reading."""
+    found = []
+    for file in sorted(folder.glob(f"layers/*/{PACK}")) if folder else ():
+        try:
+            about = read_json(file, "frozen layer pack")
+        except LLM4SegError:
+            continue
+        if all(about.get(key) == value for key, value in ref.model_dump().items()):
+            found.append(file.parent)
+    return found
+
+
 def find_pack(ref: LayerRef, near: Path | None = None) -> LayerPack:
     """Return the pack a checkpoint asks for.
 
@@ -139,27 +161,20 @@ def find_pack(ref: LayerRef, near: Path | None = None) -> LayerPack:
     for folder in pack_folders(near):
         try:
             about = read_json(folder / PACK, "frozen layer pack")
+            if about.get("repository") != ref.repository or about.get("index") != ref.index:
+                continue
+            if about.get("revision") == ref.revision and about.get("sha256") == ref.sha256:
+                return read_pack(folder)
+        except CheckpointError as error:
+            nearest = f" {error}"
+            continue
         except LLM4SegError:
             continue  # a damaged pack must not hide a good one
-        if about.get("repository") != ref.repository or about.get("index") != ref.index:
-            continue
-        if about.get("revision") == ref.revision and about.get("sha256") == ref.sha256:
-            return read_pack(folder)
-        nearest = f" '{folder}' holds that layer at another revision or sha256, which is refused."
+        nearest = nearest or f" '{folder}' holds that layer at another revision or sha256, which is refused."
     raise CheckpointError(
         f"The checkpoint needs layer {ref.index} of {ref.repository} (revision {ref.revision}, sha256 "
         f"{ref.sha256[:12]}…), which is not at hand.{nearest} Put its pack into '{cache_folder() / 'layers'}'."
     )
-
-
-def cache_folder() -> Path:
-    """Return the user's cache of fetched layers and checkpoints; ``LLM4SEG_CACHE`` overrides it."""
-    override = os.environ.get("LLM4SEG_CACHE")
-    if override:
-        return Path(override)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("napari-llm4seg", appauthor=False)
 
 
 def layer_from_checkpoint(folder: Path, index: int) -> tuple[LayerSpec, dict[str, Tensor]]:
@@ -191,16 +206,19 @@ def layer_from_checkpoint(folder: Path, index: int) -> tuple[LayerSpec, dict[str
             table = read_json(folder / "model.safetensors.index.json", "shard index", limit=1 << 26)
             names = {str(file) for name, file in dict(table["weight_map"]).items() if str(name).startswith(prefix)}
             shards = {folder / Path(name).name for name in names}  # .name: a shard never lies outside the folder
-    except (LLM4SegError, KeyError, TypeError) as error:
-        raise CheckpointError(f"'{folder}' is no language-model checkpoint: {_first_line(error)}") from error
+    except (LLM4SegError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"'{folder}' is no language-model checkpoint: {one_line(error, 160)}") from error
     count = config.get("num_hidden_layers")
     if isinstance(count, int) and not 0 <= index < count:
         raise CheckpointError(f"Layer {index} was asked for; '{folder.name}' has layers 0 to {count - 1}.")
     tensors: dict[str, Tensor] = {}
     for shard in sorted(shards):
         tensors |= _read_layer(shard, index)
-    spec = LayerSpec.from_config(config)
-    check_tensors(spec, tensors)
+    try:
+        spec = LayerSpec.from_config(config)
+        check_tensors(spec, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"Layer {index} of '{folder}': {error}") from error
     return spec, tensors
 
 
@@ -211,10 +229,11 @@ def _read_layer(file: Path, index: int) -> dict[str, Tensor]:
     prefix = f"model.layers.{index}."
     try:
         with safe_open(file, framework="pt") as opened:
-            names = [name for name in list(opened.keys()) if name.startswith(prefix)]
+            # older checkpoints store the rotary frequencies, which follow from the config
+            names = [name for name in list(opened.keys()) if name.startswith(prefix) and "rotary_emb" not in name]
             return {name.removeprefix(prefix): opened.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"Weights file '{file}' is damaged or not safetensors: {_first_line(error)}") from error
+        raise CheckpointError(f"Weights file '{file}' is damaged or not safetensors: {one_line(error, 160)}") from error
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -227,7 +246,3 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n", 1)[0][:160] or type(error).__name__

@@ -1,0 +1,70 @@
+"""Which checkpoints are at hand, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_llm4seg.assets import asset
+from napari_llm4seg.checkpoint.card import CONFIG, read_config
+from napari_llm4seg.config import Card
+from napari_llm4seg.errors import CheckpointError, one_line
+from napari_llm4seg.files import cache_folder
+
+
+@dataclass(frozen=True)
+class StarterEntry:
+    """A checkpoint found by name, without its weights."""
+
+    name: str
+    path: Path
+    card: Card
+
+
+def starters() -> list[StarterEntry]:
+    """Return the shipped checkpoints and those in the user's cache, shipped ones first; damaged ones are left out."""
+    found: dict[str, StarterEntry] = {}
+    for root in (asset("checkpoints"), cache_folder() / "checkpoints"):
+        for file in sorted(root.glob(f"*/{CONFIG}")) if root.is_dir() else ():
+            try:
+                card = read_config(file.parent).card
+            except CheckpointError:
+                continue
+            found.setdefault(file.parent.name, StarterEntry(file.parent.name, file.parent, card))
+    return list(found.values())
+
+
+def resolve(name: str | Path) -> Path:
+    """Return the path of a checkpoint given as a starter's name, a path or ``hf:ORG/REPO``.
+
+    Raises
+    ------
+    CheckpointError
+        One line naming the starters there are.
+    """
+    text = str(name)
+    if text.startswith("hf:"):
+        return _from_hub(text[3:])
+    entries = starters()
+    for entry in entries:
+        if entry.name == text:
+            return entry.path
+    try:
+        if Path(text).exists():
+            return Path(text)
+    except OSError:
+        pass  # too long for a path, so none
+    names = ", ".join(entry.name for entry in entries) or "none"
+    raise CheckpointError(f"There is no model '{text[:200]}'. Give a folder, a file, hf:ORG/REPO or one of: {names}.")
+
+
+def _from_hub(repository: str) -> Path:
+    """Fetch a checkpoint folder from the Hugging Face Hub: safetensors, JSON and Markdown, nothing else."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        patterns = ["*.safetensors", "*.json", "*.md", "*LICENSE*"]
+        return Path(snapshot_download(repository, allow_patterns=patterns))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(f"'hf:{repository}' could not be fetched: {one_line(error, 160)}") from error
