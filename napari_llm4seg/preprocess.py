@@ -52,7 +52,9 @@ class Preprocessor:
     def check(self, volume: Volume) -> None:
         """Raise InputError where ``volume`` cannot be segmented at all; costs no pixel access."""
         if volume.kind != "intensity":
-            raise InputError(f"'{volume.name}' is a label map; segmenting needs a scan. Choose the image it belongs to.")
+            raise InputError(
+                f"'{volume.name}' is a label map; segmenting needs a scan. Choose the image it belongs to."
+            )
         kind = np.dtype(volume.data.dtype).kind
         if kind not in "buif":
             raise InputError(
@@ -113,7 +115,7 @@ class Preprocessor:
             low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
         elif rule == "uint8" and dtype == np.uint8:
             low, high = 0.0, 255.0
-        elif dtype == bool or (rule == "uint8" and values.min() >= 0 and values.max() <= 1):
+        elif dtype.kind == "b" or (rule == "uint8" and values.min() >= 0 and values.max() <= 1):
             low, high = 0.0, 1.0
         elif rule == "uint8" and values.min() >= 0 and values.max() <= 255:
             low, high = 0.0, 255.0
