@@ -181,7 +181,7 @@ class Forward:
             net = self._placed()
             started = time.perf_counter()
             with interruptible(net, self._cancel):
-                images = chunk.to(self.device).contiguous(memory_format=torch.channels_last)
+                images = chunk.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
                 result = self._activate(net(images))
                 if self._config.flips:
                     mirrored = self._activate(net(images.flip(-1))).flip(-1)
