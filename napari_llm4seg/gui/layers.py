@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Image, Layer
+from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_llm4seg.errors import InputError
@@ -146,6 +146,14 @@ def class_style(classes: tuple[tuple[int, str, str], ...]) -> dict[str, Any]:
         "class": ["background", *(name for _, name, _ in classes)],
     }
     return {"colormap": DirectLabelColormap(color_dict=colours), "features": features}
+
+
+def warm_up() -> None:
+    """Make and drop a Labels layer: the first one imports pandas and more, which a click should not wait for.
+
+    Touches neither viewer nor Qt, so a worker thread may do it.
+    """
+    Labels(np.zeros((2, 2), np.uint8), **class_style(((1, "any", _OTHER_COLOUR),)))
 
 
 def words_of(layer: Layer) -> str:

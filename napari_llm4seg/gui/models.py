@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.gui.controllers.ports import Catalogue
+from napari_llm4seg.gui.layers import warm_up
 from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.volume import Volume
 
@@ -41,6 +44,7 @@ class Models:
 
     def catalogue(self) -> Catalogue:
         leave_a_core_to_the_window()
+        warm_up()
         from napari_llm4seg.checkpoint import starters
         from napari_llm4seg.predict.device import available_devices, choose_device, describe_device
 
@@ -62,14 +66,12 @@ class Models:
         leave_a_core_to_the_window()
         from napari_llm4seg.predict import load_model
 
-        return load_model(str(entry.path), device)
+        predictor = load_model(str(entry.path), device)
+        _warm_up(predictor)
+        return predictor
 
     def configured(self, predictor: Any, config: PredictConfig) -> Any:
-        if predictor.config == config:
-            return predictor
-        from napari_llm4seg.predict import Predictor
-
-        return Predictor(predictor.checkpoint, str(predictor.device), config)
+        return predictor.with_config(config)
 
     def read_scan(self, path: Path) -> list[Volume]:
         from napari_llm4seg.io import read
@@ -78,6 +80,14 @@ class Models:
 
     def read_sample(self, key: str) -> list[Volume]:
         return sample(key)
+
+
+def _warm_up(predictor: Any) -> None:
+    """Do once what the first run would pay for: folding, the device's first kernels, the checkpoint's digest."""
+    height, width = predictor.checkpoint.config.preprocess.size
+    channels = predictor.checkpoint.config.preprocess.n_channels
+    predictor.predict(Volume(np.zeros((channels, 1, height, width), np.uint8)), keep_probabilities=False)
+    _ = predictor.checkpoint.digest
 
 
 def sample(key: str) -> list[Volume]:
@@ -89,4 +99,5 @@ def sample(key: str) -> list[Volume]:
     if key == "ct_phantom":
         made: Any = samples.ct_phantom()
         return [made] if isinstance(made, Volume) else list(made)
-    return [samples.real_sample(key)]
+    names: dict[str, Any] = {name: name for name in samples.REAL_SAMPLES}
+    return [samples.real_sample(names[key])]

@@ -60,6 +60,7 @@ class SegmentDock(SegmentWidget):
             self,
             make_runner,
             settings,
+            dispatcher.post,
         )
         self.destroyed.connect(_closer(self.controller, dispatcher))
         self.controller.start()

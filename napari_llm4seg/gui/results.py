@@ -61,13 +61,16 @@ def free_name(viewer: Any, wanted: str) -> str:
 
 
 @dataclass
-class _Before:
-    """What the run changed in a layer it did not make: the array it replaced, or single slices."""
+class _Channel:
+    """Probabilities of one class: the array is there from the start, its layer as soon as it was made."""
 
-    array: Array | None = None
-    slices: dict[int, Array] = field(default_factory=dict)
-    digests: dict[int, str] = field(default_factory=dict)
-    provenance: Any = None
+    name: str
+    array: Array
+    layer: Image | None = None
+    created: bool = True
+    # What undo puts back: the array that was replaced, or single slices.
+    old_array: Array | None = None
+    old_slices: dict[int, Array] = field(default_factory=dict)
 
 
 class Result:
@@ -75,15 +78,18 @@ class Result:
 
     def __init__(self, viewer: Any, labels: Labels, created: bool, spec: ResultSpec) -> None:
         self._viewer, self._labels, self._created, self._spec = viewer, labels, created, spec
-        self._probabilities: list[tuple[Image, bool, _Before]] = []
-        self._before = _Before(digests=dict(written(labels)), provenance=own_metadata(labels).get("provenance"))
+        self._old_digests = dict(written(labels))
+        self._old_provenance = own_metadata(labels).get("provenance")
+        self._old_array: Array | None = None
+        self._old_slices: dict[int, Array] = {}
+        self._channels = [self._channel(name) for name in spec.channels]
         self._done: list[int] = []
         self._next_refresh = 0.0
         self._step = not created and spec.slices is not None
         self.kept: list[int] = []
         if not created and spec.slices is None:
             # The old array stays as it is for undo; the layer gets a copy, so slices not reached keep their mask.
-            self._before.array = labels.data
+            self._old_array = labels.data
             labels.data = labels.data.copy()
 
     @property
@@ -106,52 +112,57 @@ class Result:
             return
         target = stack(self._labels)[part.z]
         if self._step:
-            self._before.slices[part.z] = target.copy()
+            self._old_slices[part.z] = target.copy()
             _set_as_step(self._labels, part.z, part.labels)
         else:
             target[...] = part.labels
         written(self._labels)[part.z] = digest(target)
         self._done.append(part.z)
         self._show(self._labels, part.z)
-        if part.probabilities is not None and self._spec.channels:
-            self._write_probabilities(part)
+        if part.probabilities is not None:
+            self._write_probabilities(part.z, part.probabilities)
 
-    def _write_probabilities(self, part: SlicePart) -> None:
-        assert part.probabilities is not None
-        if not self._probabilities:
-            self._probabilities = [self._probability_layer(name) for name in self._spec.channels]
-        for (layer, created, before), values in zip(self._probabilities, part.probabilities, strict=True):
-            if layer not in self._viewer.layers:
-                continue
-            target = stack(layer)[part.z]
-            if not created and before.array is None:
-                before.slices[part.z] = target.copy()
+    def _write_probabilities(self, z: int, probabilities: Array) -> None:
+        for channel, values in zip(self._channels, probabilities, strict=True):
+            target = channel.array if channel.array.ndim == 2 else channel.array[z]
+            if not channel.created and channel.old_array is None:
+                channel.old_slices[z] = target.copy()
             target[...] = values
-            self._show(layer, part.z)
+            if channel.layer is not None and channel.layer in self._viewer.layers:
+                self._show(channel.layer, z)
 
-    def _probability_layer(self, channel: str) -> tuple[Image, bool, _Before]:
-        mine = own_metadata(self._labels)
-        for layer in self._viewer.layers:
-            about = own_metadata(layer)
-            if about.get("role") == "probability" and about.get("of") == self.id and about.get("class") == channel:
-                before = _Before()
-                if self._spec.slices is None:
-                    before.array = layer.data
-                    layer.data = layer.data.copy()
-                return layer, False, before
+    def prepare(self) -> bool:
+        """Make the next probability layer that is missing; return whether more are."""
+        missing = [channel for channel in self._channels if channel.layer is None]
+        if not missing or not self.alive():
+            return False
+        channel = missing[0]
         layer = Image(
-            np.zeros(self._labels.data.shape, dtype=np.float32),
-            name=free_name(self._viewer, f"{mine['scan_name']} · prob · {channel}"),
+            channel.array,
+            name=free_name(self._viewer, f"{own_metadata(self._labels)['scan_name']} · prob · {channel.name}"),
             colormap="inferno",
             blending="additive",
             contrast_limits=(0.0, 1.0),
-            metadata={KEY: {"role": "probability", "of": self.id, "class": channel}},
+            metadata={KEY: {"role": "probability", "of": self.id, "class": channel.name}},
             **placement(self._labels),
         )
         active = self._viewer.layers.selection.active
         self._viewer.layers.insert(self._viewer.layers.index(self._labels), layer)
         self._viewer.layers.selection.active = active
-        return layer, True, _Before()
+        channel.layer = layer
+        return len(missing) > 1
+
+    def _channel(self, name: str) -> _Channel:
+        """Return where the probabilities of class ``name`` go: the layer from before, or one still to be made."""
+        for layer in self._viewer.layers:
+            about = own_metadata(layer)
+            if about.get("role") == "probability" and about.get("of") == self.id and about.get("class") == name:
+                if self._spec.slices is not None:
+                    return _Channel(name, layer.data, layer, False)
+                old = layer.data
+                layer.data = old.copy()
+                return _Channel(name, layer.data, layer, False, old)
+        return _Channel(name, np.zeros(self._labels.data.shape, dtype=np.float32))
 
     def _show(self, layer: Layer, z: int) -> None:
         """Redraw ``layer`` if slice ``z`` is on the screen; other slices are read when they get there."""
@@ -174,8 +185,8 @@ class Result:
             return
         about = own_metadata(self._labels)
         about["provenance"] = {**provenance, "slices_written": sorted(self._done)}
-        for layer in (self._labels, *(layer for layer, _, _ in self._probabilities)):
-            if layer in self._viewer.layers:
+        for layer in (self._labels, *(channel.layer for channel in self._channels)):
+            if layer is not None and layer in self._viewer.layers:
                 layer.refresh(highlight=False, extent=False)
 
     def undo(self) -> bool:
@@ -185,28 +196,30 @@ class Result:
             return not self.alive()
         if self._created:
             self._viewer.layers.remove(layer)
-        elif self._before.array is not None:
-            layer.data = self._before.array
+        elif self._old_array is not None:
+            layer.data = self._old_array
         else:
-            for z, old in self._before.slices.items():
+            for z, old in self._old_slices.items():
                 _set_as_step(layer, z, old)
         if not self._created:
             about = own_metadata(layer)
-            about["written"] = dict(self._before.digests)
-            about["provenance"] = self._before.provenance
+            about["written"] = dict(self._old_digests)
+            about["provenance"] = self._old_provenance
             layer.refresh()
-        for image, created, before in self._probabilities:
-            if image in self._viewer.layers:
-                self._restore_image(image, created, before)
+        for channel in self._channels:
+            self._restore(channel)
         return True
 
-    def _restore_image(self, image: Image, created: bool, before: _Before) -> None:
-        if created:
+    def _restore(self, channel: _Channel) -> None:
+        image = channel.layer
+        if image is None or image not in self._viewer.layers:
+            return
+        if channel.created:
             self._viewer.layers.remove(image)
             return
-        if before.array is not None:
-            image.data = before.array
-        for z, old in before.slices.items():
+        if channel.old_array is not None:
+            image.data = channel.old_array
+        for z, old in channel.old_slices.items():
             stack(image)[z] = old
         image.refresh()
 

@@ -74,7 +74,7 @@ class FakePredictor:
             if on_slice is not None:
                 on_slice(z, labels[z], grey[None].astype(np.float32))
             if progress is not None:
-                progress(done + 1, len(order), "running")
+                progress(done + 1, len(order), f"slice {done + 1}/{len(order)}")
         return Prediction(
             labels,
             None,

@@ -162,6 +162,8 @@ def test_a_removed_probability_layer_does_no_harm(viewer):
     result = begin(viewer, scan, spec(channels=("lesion", "cyst")))
     probabilities = np.full((2, 20, 30), 0.25, np.float32)
     result.write(SlicePart(0, ones(), probabilities))
+    assert result.prepare()  # one layer at a time
+    assert not result.prepare()
     names = [layer.name for layer in viewer.layers]
     assert sum("· prob ·" in name for name in names) == 2
     viewer.layers.remove(next(name for name in names if name.endswith("cyst")))

@@ -75,6 +75,9 @@ class ResultHandle(Protocol):
     def alive(self) -> bool:
         """Return whether the labels layer is still in the viewer."""
 
+    def prepare(self) -> bool:
+        """Make the next probability layer that is missing; return whether more are."""
+
     def write(self, part: SlicePart) -> None: ...
 
     def finish(self, provenance: Mapping[str, Any]) -> None: ...

@@ -71,10 +71,18 @@ class Run:
 
         return work
 
-    def take(self, part: SlicePart, port: ViewerPort) -> None:
-        """Write one finished slice; the first one makes, or finds, the layer."""
+    def prepare(self, port: ViewerPort) -> bool:
+        """Make, or find, the next layer that is needed; return whether there may be more to make."""
         if self.result is None:
             self.result = port.begin_result(self.scan.id, self.spec)
+            return bool(self.spec.channels)
+        return self.result.prepare()
+
+    def take(self, part: SlicePart, port: ViewerPort) -> None:
+        """Write one finished slice."""
+        if self.result is None:
+            self.prepare(port)
+        assert self.result is not None
         self.result.write(part)
         self.done.append(part.z)
         if part.labels.any():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_llm4seg.errors import LLM4SegError
-from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers import calm, words
 from napari_llm4seg.gui.controllers.choices import Chooser
 from napari_llm4seg.gui.controllers.loading import ModelLoader
 from napari_llm4seg.gui.controllers.ports import ModelSource, ResultHandle, Runner, SlicePart, ViewerPort
@@ -35,6 +35,8 @@ class SegmentController:
     make_runner : callable() -> Runner
         Called three times: loading models, running them and reading files each have a line of their own.
     settings : Settings
+    later : callable(callable), optional
+        Runs its argument in the window's thread when other work there has had its turn; at once if not given.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class SegmentController:
         view: SegmentView,
         make_runner: Callable[[], Runner],
         settings: Settings,
+        later: Callable[[Callable[[], None]], object] = lambda call: call(),
     ) -> None:
         self.session, self.port, self.models, self.view, self.settings = session, port, models, view, settings
+        self._later = later
         load_runner, self._worker, self._opener = make_runner(), make_runner(), make_runner()
         self._runners = (load_runner, self._worker, self._opener)
         self._chooser = Chooser(session, port, settings)
@@ -82,6 +86,7 @@ class SegmentController:
         for runner in self._runners:
             if runner.current is not None:
                 runner.current.cancel()
+        calm.release(self)
         if self._run is not None:
             self.session.busy = ""
 
@@ -209,6 +214,7 @@ class SegmentController:
 
     def _launch(self, run: Run) -> None:
         self._run = run
+        calm.hold(self)
         self._progress = ProgressState(0, 0, "starting")
         self.session.busy = f"'{run.scan.name}' is being segmented."
         self._render()
@@ -220,12 +226,27 @@ class SegmentController:
             on_error=lambda error: self._on_error(run, error),
             on_cancelled=lambda: self._on_cancelled(run),
         )
+        # The layer is made while the model computes, so that the first mask only has to be written.
+        self._later(lambda: self._prepare(run))
+
+    def _prepare(self, run: Run) -> None:
+        """Make the layers the run will need, one per turn of the event loop: each takes napari 0.1 s."""
+        if self._closed or (run is not self._run and run.result is None) or run.stopped is not None:
+            return
+        try:
+            more = run.prepare(self.port)
+        except Exception as error:  # no memory for the layer, or the scan was just taken away
+            run.stopped = words.failure(error, "Writing the result")
+            self.cancel()
+            return
+        if more:
+            self._later(lambda: self._prepare(run))
 
     def _on_progress(self, progress: Any) -> None:
         if self._run is None or self._closed:
             return
         many = progress.total > 1
-        text = f"slice {progress.done}/{progress.total}{words.left(progress.seconds_left)}" if many else "running"
+        text = f"{progress.message}{words.left(progress.seconds_left)}" if many else "running"
         self._progress = ProgressState(progress.done, progress.total if many else 0, text)
         self._render()
 
@@ -234,7 +255,7 @@ class SegmentController:
             return
         try:
             run.take(part, self.port)
-        except Exception as error:  # no memory for the layer, or it was taken away between two slices
+        except Exception as error:  # see _prepare
             run.stopped = words.failure(error, "Writing the result")
             self.cancel()
 
@@ -259,10 +280,14 @@ class SegmentController:
 
     def _settle(self, run: Run, provenance: dict[str, Any]) -> None:
         """Leave the running state, whatever way it ended."""
+        calm.release(self)
         if self._closed:
             return
         self._run, self._progress = None, None
-        if run.result is not None and run.result.alive():
+        if run.result is not None and run.result.alive() and not run.done:
+            # Nothing was written: the layer made ahead goes again, and a layer used again is as before.
+            run.result.undo()
+        elif run.result is not None and run.result.alive():
             run.result.finish(provenance)
             self.session.result_id = run.result.id
             self._undo = [*self._undo, run.result][-_KEPT_UNDO:]

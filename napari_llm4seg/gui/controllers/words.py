@@ -69,8 +69,9 @@ def model_lines(entry: ModelEntry | None) -> tuple[str, ...]:
     card = entry.card
     if card is None:
         return (str(entry.path), "No card yet: the checkpoint has not been read.")
-    first = [card.modality if card.modality != "unknown" else "", card.training_data]
-    second = [card.licence or "licence not stated", score(card) or "no measured score"]
+    # The tooltip has the whole card; here stands what comes before the explanations.
+    first = [card.modality if card.modality != "unknown" else "", card.training_data.split(",")[0]]
+    second = [card.licence.split(" (")[0] or "licence not stated", score(card) or "no measured score"]
     lines = (" · ".join(part for part in first if part), " · ".join(second))
     return tuple(line for line in lines if line)
 
