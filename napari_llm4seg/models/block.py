@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -90,6 +90,13 @@ class LLMBlock(nn.Module):
         if state == "random":
             return self._random
         return [layer for layer in self.layers if isinstance(layer, LLMLayer)] if state == "on" else []
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LLMBlock:
+        """Move the random layers too, which are outside the module tree."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for layer in self._random:
+            layer._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features (B, C, *grid) of the same shape."""

@@ -168,12 +168,17 @@ class LLMLayer(nn.Module):
     def random(cls, spec: LayerSpec, seed: int = 0, frozen: bool = True) -> LLMLayer:
         """Return a layer with Xavier-uniform weights, zero biases and unit gains, as the published control does."""
         generator = torch.Generator().manual_seed(seed)
-        layer = cls(spec, frozen)
+        # built empty: torch's own initialisation would draw from the seed that a training run relies on
+        with torch.device("meta"):
+            hollow = cls(spec, frozen)
+        layer = hollow.to_empty(device="cpu")
         for name, parameter in layer.named_parameters():
             if parameter.ndim == 2:
                 nn.init.xavier_uniform_(parameter, generator=generator)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
+            else:
+                nn.init.ones_(parameter)
         return layer
 
     def freeze(self, frozen: bool = True) -> LLMLayer:
