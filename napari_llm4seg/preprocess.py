@@ -122,9 +122,9 @@ class Preprocessor:
         else:
             low, high = float(values.min()), float(values.max())
         if not high > low:  # constant slice: mid-grey, so that the network sees an ordinary input
-            return np.full_like(values, 0.5)
-        # scaled in float64: the span of 64-bit integers does not fit float32's precision
-        unit = (values.astype(np.float64) - low) / (high - low)
+            return np.full(values.shape, 0.5, dtype=np.float32)
+        # in float64, because 64-bit integers exceed float32's precision; halved, because high - low may overflow
+        unit = (values * 0.5 - low * 0.5) / (high * 0.5 - low * 0.5)
         return np.clip(unit, 0.0, 1.0).astype(np.float32)
 
     def _channels(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -41,6 +41,7 @@ ROW = [[0, 51, 102, 255]]
         ({"intensity": "minmax"}, [[10, 20, 60]], np.uint8, [0, 0.2, 1]),
         ({"intensity": "minmax"}, [[2**63, 2**63 + 2**62, 2**64 - 1]], np.uint64, [0, 0.5, 1]),
         ({"intensity": "minmax"}, [[-(2**63), 0, 2**63 - 1]], np.int64, [0, 0.5, 1]),
+        ({"intensity": "minmax"}, [[-1.5e308, 0, 1.5e308]], np.float64, [0, 0.5, 1]),
         ({"intensity": "window", "window": (-100, 300)}, [[-500, -100, 0, 300, 900]], np.int16, [0, 0, 0.25, 1, 1]),
         ({"intensity": "uint8", "mean": (0.5,), "sd": (0.25,)}, ROW, np.uint8, [-2, -1.2, -0.4, 2]),
         ({"intensity": "uint8", "divide": 255}, ROW, np.uint8, [0, 0.2 / 255, 0.4 / 255, 1 / 255]),
