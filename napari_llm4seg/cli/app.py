@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from napari_llm4seg.cli import bench, models, segment
+from napari_llm4seg.cli import bench, evaluate, models, segment, train
 from napari_llm4seg.cli.console import STOPPED, WRONG_USE, line
 
 app = typer.Typer(
@@ -22,7 +22,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment.segment)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
+app.command("train")(train.train)
 app.command("bench")(bench.bench)
 
 

@@ -1,4 +1,4 @@
-"""What every command shares: one line per problem, exit statuses, JSON on standard output, progress on standard error."""
+"""What every command shares: one line per problem, exit statuses, JSON on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def line(text: str) -> None:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print ``value`` as one JSON object in one line on standard output; what JSON cannot hold (NaN, infinity) becomes null."""
+    """Print ``value`` as one JSON object in one line on standard output; NaN and infinity become null."""
     print(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False), flush=True)
 
 
@@ -123,10 +123,13 @@ class ProgressLine:
     ----------
     what : str
         What is going on, e.g. the file's name.
+    on_pipe : bool
+        Whether to say a line where there is no terminal.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, on_pipe: bool = True) -> None:
         self._what = what
+        self._on_pipe = on_pipe
         self._started = time.monotonic()
         self._spoken = self._started
         self._bar: Any = None
@@ -145,7 +148,7 @@ class ProgressLine:
             return
         if sys.stderr.isatty():
             self._draw(done, total, message)
-        elif now - self._spoken >= _PLAIN_INTERVAL and done != total:
+        elif self._on_pipe and now - self._spoken >= _PLAIN_INTERVAL and done != total:
             self._spoken = now
             left = f", {duration((now - self._started) / done * (total - done))} left" if 0 < done < total else ""
             line(f"{self._what}: {message or f'{done}/{total}'}{left}")

@@ -262,18 +262,26 @@ def _target(path: Path, volume: Volume, out: Path, single: bool, taken: set[Path
     return place
 
 
+def in_words(rows: Sequence[dict[str, Any]], voxels: int) -> str:
+    """Return what ``sizes`` found as a person says it; ``voxels`` are those of the scan."""
+    found = []
+    for row in rows:
+        if not row["pixels"]:
+            continue
+        size = f"{row['pixels']} pixels"
+        if "area_mm2" in row:
+            size = f"{row['area_mm2']:.1f} mm²"
+        elif "volume_ml" in row:
+            size = f"{row['volume_ml']:.2f} mL"
+        found.append(f"{row['name']} {size} ({100 * row['pixels'] / voxels:.1f} % of the scan)")
+    return ", ".join(found) or "nothing found"
+
+
 def _say(case: dict[str, Any]) -> None:
     if case["status"] == "failed":
         line(f"llm4seg: {case['input']}: {case['error']}")
         return
-    found = []
-    total = max(1, int(case["shape"][0] * case["shape"][1] * case["shape"][2]))
-    for row in case["classes"]:
-        size = f"{row['area_mm2']:.1f} mm²" if "area_mm2" in row else ""
-        size = f"{row['volume_ml']:.2f} mL" if "volume_ml" in row else size
-        share = f"{100 * row['pixels'] / total:.1f} % of the scan"
-        found.append(f"{row['name']} {size or str(row['pixels']) + ' pixels'} ({share})" if row["pixels"] else "")
-    text = ", ".join(filter(None, found)) or "nothing found"
     for message in case["messages"]:
         line(f"{Path(case['input']).name}: {message}")
-    print(f"{case['output']}: {text}, {case['seconds']:.1f} s", flush=True)
+    voxels = case["shape"][0] * case["shape"][1] * case["shape"][2]
+    print(f"{case['output']}: {in_words(case['classes'], voxels)}, {case['seconds']:.1f} s", flush=True)

@@ -1,1 +1,219 @@
 """``llm4seg train``: a recipe in, a checkpoint with its measured scores out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_llm4seg.cli.console import (
+    STOPPED,
+    Device,
+    Json,
+    ProgressLine,
+    duration,
+    guarded,
+    line,
+    print_json,
+)
+from napari_llm4seg.errors import Cancelled, ConfigError, one_line
+
+if TYPE_CHECKING:
+    from napari_llm4seg.checkpoint import Checkpoint
+    from napari_llm4seg.engine.data import Case
+    from napari_llm4seg.engine.fit import Event
+    from napari_llm4seg.engine.recipe import Recipe
+    from napari_llm4seg.predict.evaluate import Evaluation
+
+REPORT = "report.json"
+CHECKPOINT = "checkpoint"
+
+
+@guarded
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The run as data: see training/recipes.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Gets the checkpoint, report and state.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field, e.g. fit.epochs=2.")
+    ] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> int:
+    """Train by a recipe and test once; called again it goes on where it was stopped."""
+    from napari_llm4seg.engine.recipe import load_recipe
+
+    plan = load_recipe(recipe, overrides or ())
+    report = stored_report(out, plan)
+    if report is None:
+        try:
+            report = train_and_test(plan, out, device)
+        except (KeyboardInterrupt, Cancelled):
+            line(f"Stopped. The same command goes on from the last finished epoch ('{out}').")
+            return STOPPED
+    else:
+        line(f"'{out}' holds the finished run; its test images are not looked at again.")
+    if as_json:
+        print_json(report)
+    else:
+        print("\n".join(in_words(report)))
+    return 0
+
+
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """Return what makes two runs the same one: everything but where the data lie on this machine."""
+    return recipe.model_dump(mode="json", exclude={"data": {"root"}})
+
+
+def stored_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
+    """Return the report of a finished run in ``out``, None where there is none.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a finished run of another recipe.
+    InputError
+        If the report is damaged.
+    """
+    from napari_llm4seg.files import read_json
+
+    path = out / REPORT
+    if not path.exists():
+        return None
+    report = read_json(path, "training report", limit=1 << 24)
+    if report.get("recipe") != identity(recipe):
+        raise ConfigError(f"'{out}' holds a finished run of another recipe; choose another output folder.")
+    return report
+
+
+def train_and_test(recipe: Recipe, out: Path, device: str) -> dict[str, Any]:
+    """Train, look at the test part once, and write its scores into the checkpoint's card and ``report.json``."""
+    from napari_llm4seg.engine.run import train_recipe
+    from napari_llm4seg.files import write_text
+    from napari_llm4seg.predict import Predictor
+
+    reading = ProgressLine("reading")
+    bar = ProgressLine("training", on_pipe=False)
+    with reading, bar:
+        checkpoint, split, cases = train_recipe(
+            recipe, out, device=device, on_event=teller(bar), progress=reading, cancel=None
+        )
+    started = time.monotonic()
+    line(f"testing once on {len(split.test)} images at their own resolution")
+    held_back = [case for case in cases if case.name in set(split.test)]
+    evaluation = score(Predictor(checkpoint, device), held_back)
+    scores = card_scores(evaluation, checkpoint)
+    tested = with_scores(checkpoint, scores)
+    tested.save(out / CHECKPOINT)
+    report = {
+        "name": checkpoint.name,
+        "checkpoint": CHECKPOINT,
+        "digest": tested.digest,
+        "scores": scores,
+        "test": {key: value for key, value in evaluation.as_dict().items() if key != "config"},
+        "test_cases": evaluation.rows(),
+        "test_seconds": round(time.monotonic() - started, 1),
+        "training": tested.config.card.training,
+        "recipe": identity(recipe),
+    }
+    # as JSON reads it back, so that a finished run gives the same answer as the run itself
+    text = json.dumps(report, indent=1)
+    write_text(out / REPORT, text + "\n")
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def teller(bar: ProgressLine) -> Callable[[int, int, Event], None]:
+    """Return what says a line per validated epoch, and moves ``bar`` on in between."""
+
+    def tell(stage: int, stages: int, event: Event) -> None:
+        bar(round(1000 * event.fraction), 1000, f"epoch {event.epoch + (event.kind == 'step')}/{event.epochs}")
+        if event.kind != "validated" or event.score is None or event.best is None:
+            return
+        of_stage = f"stage {stage + 1}/{stages}, " if stages > 1 else ""
+        left = f", {duration(event.seconds_left)} left" if event.seconds_left else ""
+        there = " in this stage" if left and stages > 1 else ""
+        line(
+            f"{of_stage}epoch {event.epoch}/{event.epochs}: loss {event.loss:.4f}, val IoU {event.score:.4f}, "
+            f"best {event.best:.4f}{left}{there}"
+        )
+
+    return tell
+
+
+def score(predictor: Any, cases: Sequence[Case]) -> Evaluation:
+    """Return the scores of ``cases``, each segmented at its own resolution; failures are kept apart."""
+    from napari_llm4seg.io import read
+    from napari_llm4seg.io.pairs import read_mask
+    from napari_llm4seg.predict.evaluate import Evaluation, Failure, score_case
+
+    classes = predictor.checkpoint.config.model.classes
+    scored, failures = [], []
+    with ProgressLine("testing") as progress:
+        for done, case in enumerate(cases):
+            progress(done, len(cases), f"image {done}/{len(cases)}")
+            try:
+                volume = read(case.pair.image)
+                truth = read_mask(case.pair.mask, volume)
+                labels = predictor.predict(volume, keep_probabilities=False).labels
+                scored.append(score_case(case.name, labels, truth, classes, volume.spacing, volume.unit))
+            except Exception as error:
+                failures.append(Failure(case.name, one_line(error)))
+    config = {"sha256": predictor.checkpoint.digest, "predict": predictor.config.model_dump(mode="json")}
+    return Evaluation(tuple(scored), tuple(failures), config | {"device": str(predictor.device)})
+
+
+def card_scores(evaluation: Evaluation, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what the card says about the test: rounded, with the numbers of images and how it came about."""
+    found = evaluation.as_dict()
+
+    def rounded(key: str, digits: int = 4) -> float | None:
+        return None if found[key] is None else round(found[key], digits)
+
+    stages = checkpoint.config.card.training.get("stages") or [{}]
+    return {
+        "test_n": found["n"],
+        "n_lesion": found["n_lesion"],
+        "iou_lesion": rounded("iou_lesion"),
+        "dice_lesion": rounded("dice_lesion"),
+        "hd95": rounded("hd95_lesion", 2),
+        "hd95_unit": found["hd95_unit"],
+        "n_normals": found["n_empty"],
+        "normals_empty_fraction": rounded("empty_correct"),
+        "n_failed": found["n_failed"],
+        "val_iou": stages[-1].get("val_iou"),
+        "how": "means per image at the images' own resolution, on a test part used for nothing else, once",
+    }
+
+
+def with_scores(checkpoint: Checkpoint, scores: dict[str, Any]) -> Checkpoint:
+    """Return the checkpoint with ``scores`` in its card."""
+    from dataclasses import replace
+
+    config = checkpoint.config
+    card = config.card.model_copy(update={"scores": scores})
+    return replace(checkpoint, config=config.model_copy(update={"card": card}))
+
+
+def in_words(report: dict[str, Any]) -> list[str]:
+    """Return a training report as lines for a person."""
+    scores = report["scores"]
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    unit = {"mm": "mm", "pixel": "pixels"}.get(scores["hd95_unit"], scores["hd95_unit"])
+    hd95 = "-" if scores["hd95"] is None else f"{scores['hd95']:.2f} {unit}"
+    lines = [
+        f"{report['name']}: tested once on {scores['test_n']} images",
+        f"  {scores['n_lesion']} with a structure: IoU {number(scores['iou_lesion'])}, "
+        f"Dice {number(scores['dice_lesion'])}, HD95 {hd95}",
+    ]
+    if scores["n_normals"]:
+        lines.append(f"  {scores['n_normals']} without: {100 * scores['normals_empty_fraction']:.1f} % predicted empty")
+    if scores["n_failed"]:
+        lines.append(f"  {scores['n_failed']} could not be scored; see {REPORT}")
+    return lines

@@ -1,0 +1,1 @@
+"""What the program promises in seconds, bytes and ratios, measured side by side in one run."""

@@ -1,0 +1,42 @@
+"""The window as `make run` opens it: the Segment dock and a scan, ready for one click."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import napari
+from napari.layers import Layer
+
+from napari_llm4seg.gui.layers import layers_of
+from napari_llm4seg.volume import Volume
+
+PLUGIN, DOCK = "napari-llm4seg", "Segment"
+
+
+def build_window(volumes: Sequence[Volume], *, show: bool = True) -> tuple[Any, Any]:
+    """Return a new viewer with ``volumes`` as layers and its Segment dock; the first image is the selected layer.
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+        A scan, and masks that go with it; those are hidden at first.
+    show : bool
+
+    Returns
+    -------
+    napari.Viewer, SegmentDock
+    """
+    viewer = napari.Viewer(title="LLM4Seg", show=show)
+    layers = [viewer.add_layer(Layer.create(*item)) for item in layers_of(volumes)]
+    images = [layer for layer in layers if layer.visible]
+    if images:
+        viewer.layers.selection.active = images[0]
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
+    return viewer, dock
+
+
+def open_window(volumes: Sequence[Volume]) -> None:
+    """Open the window and return when the person closes it."""
+    build_window(volumes)
+    napari.run()
