@@ -68,8 +68,7 @@ class _Channel:
     array: Array
     layer: Image | None = None
     created: bool = True
-    # What undo puts back: the array that was replaced, or single slices.
-    old_array: Array | None = None
+    # What undo puts back.
     old_slices: dict[int, Array] = field(default_factory=dict)
 
 
@@ -80,7 +79,6 @@ class Result:
         self._viewer, self._labels, self._created, self._spec = viewer, labels, created, spec
         self._old_digests = dict(written(labels))
         self._old_provenance = own_metadata(labels).get("provenance")
-        self._old_array: Array | None = None
         self._old_slices: dict[int, Array] = {}
         self._channels = [self._channel(name) for name in spec.channels]
         self._done: list[int] = []
@@ -88,9 +86,8 @@ class Result:
         self._step = not created and spec.slices is not None
         self.kept: list[int] = []
         if not created and spec.slices is None:
-            # The old array stays as it is for undo; the layer gets a copy, so slices not reached keep their mask.
-            self._old_array = labels.data
-            labels.data = labels.data.copy()
+            # Makes napari forget its undo steps: they would put single slices of an older run back.
+            labels.data = labels.data
 
     @property
     def id(self) -> str:
@@ -111,8 +108,9 @@ class Result:
             self.kept.append(part.z)
             return
         target = stack(self._labels)[part.z]
-        if self._step:
+        if not self._created:
             self._old_slices[part.z] = target.copy()
+        if self._step:
             _set_as_step(self._labels, part.z, part.labels)
         else:
             target[...] = part.labels
@@ -125,7 +123,7 @@ class Result:
     def _write_probabilities(self, z: int, probabilities: Array) -> None:
         for channel, values in zip(self._channels, probabilities, strict=True):
             target = channel.array if channel.array.ndim == 2 else channel.array[z]
-            if not channel.created and channel.old_array is None:
+            if not channel.created:
                 channel.old_slices[z] = target.copy()
             target[...] = values
             if channel.layer is not None and channel.layer in self._viewer.layers:
@@ -157,11 +155,7 @@ class Result:
         for layer in self._viewer.layers:
             about = own_metadata(layer)
             if about.get("role") == "probability" and about.get("of") == self.id and about.get("class") == name:
-                if self._spec.slices is not None:
-                    return _Channel(name, layer.data, layer, False)
-                old = layer.data
-                layer.data = old.copy()
-                return _Channel(name, layer.data, layer, False, old)
+                return _Channel(name, layer.data, layer, False)
         return _Channel(name, np.zeros(self._labels.data.shape, dtype=np.float32))
 
     def _show(self, layer: Layer, z: int) -> None:
@@ -196,11 +190,11 @@ class Result:
             return not self.alive()
         if self._created:
             self._viewer.layers.remove(layer)
-        elif self._old_array is not None:
-            layer.data = self._old_array
-        else:
-            for z, old in self._old_slices.items():
+        for z, old in self._old_slices.items():
+            if self._step:
                 _set_as_step(layer, z, old)
+            else:
+                stack(layer)[z] = old
         if not self._created:
             about = own_metadata(layer)
             about["written"] = dict(self._old_digests)
@@ -217,8 +211,6 @@ class Result:
         if channel.created:
             self._viewer.layers.remove(image)
             return
-        if channel.old_array is not None:
-            image.data = channel.old_array
         for z, old in channel.old_slices.items():
             stack(image)[z] = old
         image.refresh()
