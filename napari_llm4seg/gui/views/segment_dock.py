@@ -29,7 +29,7 @@ from napari_llm4seg.gui.views.widgets import ChoiceBox, Line, MessageLine, Secti
 _WIDTH = 320
 # napari's style shows no keyboard focus; sky blue of the Okabe-Ito palette stands out in both themes.
 _FOCUS = "QPushButton:focus, QComboBox:focus, QToolButton:focus, QAbstractSpinBox:focus, QCheckBox:focus" + (
-    " { border: 1px solid #56B4E9; }"
+    " { border: 1px solid #56B4E9; outline: none; }"
 )
 _SCANS = "Scans (*.nii *.nii.gz *.dcm *.dicom *.ima *.png *.jpg *.jpeg *.bmp *.tif *.tiff *.npy);;All files (*)"
 _MODELS = "Checkpoints (*.safetensors *.json);;All files (*)"
@@ -47,6 +47,7 @@ class SegmentWidget(QWidget):
     def __init__(self, samples: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__()
         self._actions: SegmentActions | None = None
+        self._started: QPushButton | None = None
         self.setAcceptDrops(True)
         self.setAccessibleName("Segment")
         self.setStyleSheet(_FOCUS)
@@ -180,7 +181,9 @@ class SegmentWidget(QWidget):
     # ------------------------------------------------------------------ drawing
 
     def show_state(self, state: SegmentState) -> None:
-        """Draw ``state``."""
+        """Draw ``state``; the keyboard's focus stays where a person can go on with it."""
+        welcome_left = bool(state.scans) and self.welcome.isAncestorOf(self.focusWidget() or self)
+        started = next((b for b in (self.slice_button, self.all_button) if b.hasFocus() and state.busy), None)
         self.welcome.setVisible(not state.scans)
         self.scan_box.show_choices(state.scans, state.scan, "no image layer")
         self.scan_line.show_text(state.scan_words)
@@ -194,10 +197,22 @@ class SegmentWidget(QWidget):
         self.device_box.setEnabled(bool(state.devices) and not state.busy)
         self.add_button.setEnabled(not state.busy)
         self.options.show_options(state.options, not state.busy)
+        if started is not None:
+            _show(self.cancel_button, state.cancel)
+            self._started = started
+            self.cancel_button.setFocus()
+        ended = self._started is not None and not state.busy
+        had_focus = self.cancel_button.hasFocus()
         _show(self.slice_button, state.segment_slice)
         _show(self.all_button, state.segment_all)
+        if ended and self._started is not None:
+            if had_focus:
+                self._started.setFocus()
+            self._started = None
         _show(self.cancel_button, state.cancel)
         _show(self.undo_button, state.undo)
+        if welcome_left:
+            self.slice_button.setFocus()
         progress = state.progress
         self.bar.setVisible(progress is not None)
         if progress is not None:

@@ -267,3 +267,23 @@ def test_long_names_end_in_an_ellipsis_and_have_tooltips(dock):
     assert dock.scan_box.toolTip() == READY.scans[0].label
     assert dock.model_lines[0].toolTip() == "the whole card"
     assert not dock.model_lines[2].isVisible()
+
+
+def test_the_keyboard_goes_to_cancel_and_back(qtbot, dock):
+    dock.activateWindow()
+    dock.all_button.setFocus()
+    qtbot.waitUntil(dock.all_button.hasFocus)
+    off = ButtonState(False, "running")
+    dock.show_state(replace(READY, segment_slice=off, segment_all=off, cancel=ButtonState(True), busy=True))
+    assert dock.cancel_button.hasFocus()
+    dock.show_state(READY)
+    assert dock.all_button.hasFocus()
+
+
+def test_after_opening_the_first_scan_the_keyboard_is_at_the_button(qtbot, dock):
+    dock.show_state(replace(READY, scans=(), scan=None))
+    dock.activateWindow()
+    dock.open_button.setFocus()
+    qtbot.waitUntil(dock.open_button.hasFocus)
+    dock.show_state(READY)
+    assert dock.slice_button.hasFocus()
