@@ -50,12 +50,12 @@ def resolve(name: str | Path) -> Path:
         if entry.name == text:
             return entry.path
     try:
-        if Path(text).exists():
+        if text and Path(text).exists():
             return Path(text)
     except OSError:
         pass  # too long for a path, so none
     names = ", ".join(entry.name for entry in entries) or "none"
-    raise CheckpointError(f"There is no model '{text[:200]}'. Give a folder, a file, hf:ORG/REPO or one of: {names}.")
+    raise CheckpointError(f"There is no model {text[:200]!r}. Give a folder, a file, hf:ORG/REPO or one of: {names}.")
 
 
 def _from_hub(repository: str) -> Path:

@@ -197,9 +197,11 @@ def check_values(tensors: Mapping[str, Tensor], where: str) -> None:
     for name, tensor in tensors.items():
         counts = name.endswith("num_batches_tracked")
         if tensor.dtype not in ((torch.int64,) if counts else FLOATS):
-            raise CheckpointError(f"Weights '{where}': '{name}' holds {tensor.dtype}; it needs floating-point values.")
+            raise CheckpointError(
+                f"Weights '{where}': {name[:120]!r} holds {tensor.dtype}; it needs floating-point values."
+            )
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"Weights '{where}': '{name}' holds NaN or infinity. Fetch or train it again.")
+            raise CheckpointError(f"Weights '{where}': {name[:120]!r} holds NaN or infinity. Fetch or train it again.")
 
 
 def _is_trained_layer(name: str, config: CheckpointConfig) -> bool:
@@ -218,7 +220,7 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tu
             )
     extra = sorted(set(shapes) - set(wanted))
     if extra:
-        raise CheckpointError(f"Weights '{where}' hold '{extra[0][:120]}', for which the model has no place.")
+        raise CheckpointError(f"Weights '{where}' hold {extra[0][:120]!r}, for which the model has no place.")
 
 
 def expected_shapes(config: CheckpointConfig) -> dict[str, tuple[int, ...]]:

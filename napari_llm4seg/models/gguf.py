@@ -68,7 +68,7 @@ def layer_from_gguf(path: Path, index: int, config: Mapping[str, Any]) -> tuple[
         ) from error
     if architecture != ARCHITECTURES[spec.family]:
         raise CheckpointError(
-            f"GGUF file '{path}' is of architecture '{architecture[:40]}'; its config says '{spec.family}'."
+            f"GGUF file '{path}' is of architecture {architecture[:40]!r}; its config says '{spec.family}'."
         )
     try:
         check_tensors(spec, tensors)
@@ -119,7 +119,9 @@ def _read(path: Path, index: int) -> tuple[str, dict[str, Tensor]]:
             continue
         name, part = rest[0], rest[1]
         if name not in NAMES:
-            raise CheckpointError(f"GGUF file '{path}' has '{entry.name}', which no supported decoder layer has.")
+            raise CheckpointError(
+                f"GGUF file '{path}' has {str(entry.name)[:120]!r}, which no supported decoder layer has."
+            )
         values: npt.NDArray[np.float32] = dequantize(entry.data, entry.tensor_type)
         # a copy: unquantised values are views of the mapped file
         tensors[f"{NAMES[name]}.{part}"] = torch.from_numpy(np.array(values, dtype=np.float32))

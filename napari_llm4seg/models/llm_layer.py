@@ -236,4 +236,6 @@ def check_tensors(spec: LayerSpec, tensors: Mapping[str, Tensor]) -> None:
             )
     extra = sorted(set(tensors) - set(shapes))
     if extra:
-        raise CheckpointError(f"The decoder layer has '{extra[0]}', which a {spec.family} layer has no place for.")
+        raise CheckpointError(
+            f"The decoder layer has {extra[0][:120]!r}, which a {spec.family} layer has no place for."
+        )

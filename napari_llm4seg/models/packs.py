@@ -30,7 +30,7 @@ from napari_llm4seg.models.spec import LayerSpec
 WEIGHTS, CONFIG, PACK = "layer.safetensors", "config.json", "pack.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerPack:
     """One decoder layer with its origin.
 

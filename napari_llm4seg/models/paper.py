@@ -177,7 +177,7 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
             type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and tensor.device.type == "cpu"
         )
         if not plain or tensor.is_quantized:
-            raise CheckpointError(f"'{file}': '{name[:120]}' is no plain tensor; a state dict needs nothing else.")
+            raise CheckpointError(f"'{file}': {name[:120]!r} is no plain tensor; a state dict needs nothing else.")
         held += tensor.numel() * tensor.element_size()
     if held > file.stat().st_size:  # views that repeat one stored value: a small file that would fill the memory
         raise CheckpointError(f"'{file}' claims {held >> 20} MiB of weights in a smaller file; it is damaged.")
