@@ -6,6 +6,7 @@ model, ``llm4seg.adapter1``, ``llm4seg.llm`` (the frozen layer, Hugging Face nam
 
 from __future__ import annotations
 
+import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -158,11 +159,16 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     _check_archive(file)
     try:
         value = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    # damage and refused pickles come as many kinds of error
-    except Exception as error:
+    except pickle.UnpicklingError as error:
+        # torch's own text advises to read it unsafely
+        culprit = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
         raise CheckpointError(
-            f"'{file}' cannot be read as a state dict, and nothing else in it is run: {one_line(error, 120)}"
+            f"'{file}' holds more than tensors{f' ({culprit[1]})' if culprit else ''}, which could run code when "
+            "read; nothing of it was run. It needs to be a plain state dict."
         ) from error
+    # damage comes as many kinds of error
+    except Exception as error:
+        raise CheckpointError(f"'{file}' is damaged or no state dict: {one_line(error, 120)}") from error
     for key in ("state_dict", "model_state_dict", "model", "net"):
         if isinstance(value, dict) and isinstance(value.get(key), dict):
             value = value[key]
