@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from napari_llm4seg.cli import bench, evaluate, models, segment, train
-from napari_llm4seg.cli.console import STOPPED, WRONG_USE, line
+from napari_llm4seg.cli.console import STOPPED, WRONG_USE, debugging, line
 
 app = typer.Typer(
     name="llm4seg",
@@ -48,6 +49,9 @@ def _root(
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if not sys.warnoptions and not debugging():
+        # libraries warn their programmers; what a person must know comes as a message of ours
+        warnings.simplefilter("ignore")
     try:
         status = app(given, prog_name="llm4seg", standalone_mode=False)
         sys.stdout.flush()

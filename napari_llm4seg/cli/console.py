@@ -62,9 +62,14 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+def debugging() -> bool:
+    """Return whether the person asked for tracebacks."""
+    return os.environ.get("LLM4SEG_DEBUG", "0") not in ("", "0")
+
+
 def describe(error: BaseException) -> str:
     """Return what went wrong as one line; ``LLM4SEG_DEBUG=1`` prints the traceback as well."""
-    if os.environ.get("LLM4SEG_DEBUG", "0") not in ("", "0"):
+    if debugging():
         traceback.print_exception(error)
     if isinstance(error, LLM4SegError):
         return one_line(error, 600)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, describe, fetch and import models.", no_args_is_help=True)
 
+# In a fetched checkpoint's folder: the repository it came from.
+SOURCE = "source.txt"
 IOU_KEYS = ("iou_lesion", "iou", "val_iou")
 
 
@@ -148,17 +150,28 @@ def keep(folder: Path, repository: str) -> Path:
     A name that another model already has gets the organisation in front.
     """
     from napari_llm4seg.checkpoint import starters
-    from napari_llm4seg.files import replacing_folder
-    from napari_llm4seg.models.packs import cache_folder
+    from napari_llm4seg.files import cache_folder, replacing_folder
 
     root = cache_folder() / "checkpoints"
     place = root / repository.split("/")[-1]
-    if any(entry.name == place.name and entry.path != place for entry in starters()):
+    if (
+        place.exists()
+        and not _came_from(place, repository)
+        or any(entry.name == place.name and entry.path != place for entry in starters())
+    ):
         place = root / repository.replace("/", "--")
     with replacing_folder(place) as temporary:
         # the Hub's cache is made of links into its store; a copy survives its cleaning
         shutil.copytree(folder, temporary, dirs_exist_ok=True, symlinks=False)
+        (temporary / SOURCE).write_text(repository + "\n", encoding="utf-8")
     return place
+
+
+def _came_from(place: Path, repository: str) -> bool:
+    try:
+        return (place / SOURCE).read_text(encoding="utf-8").strip() == repository
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 @app.command("import")

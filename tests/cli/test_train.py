@@ -1,0 +1,112 @@
+"""``llm4seg train``: a run on made images, its one test, its stop and its resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from napari_llm4seg.checkpoint import Checkpoint
+from napari_llm4seg.cli import train as train_module
+
+pytestmark = pytest.mark.slow  # loads lightning-fabric and MONAI
+
+RECIPE = {
+    "data": {"images": "images", "masks": "masks"},
+    "split": {"val": 0.2, "test": 0.3},
+    "model": {"backbone": {"kind": "cmunext", "widths": [4, 8], "depths": [1, 1], "kernels": [3, 3]}},
+    "preprocess": {"size": [32, 32]},
+    "fit": {"epochs": 2, "batch": 4, "augment": "none", "warmup_epochs": 0},
+    "card": {"name": "discs"},
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
+    """A recipe on twelve made images, three of them without a disc, and the folder for the run."""
+    root = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+    for i in range(12):
+        mask = (y - 16) ** 2 + (x - 16) ** 2 < (0 if i % 4 == 0 else 60 + 10 * i)
+        for name, values in (("images", rng.uniform(0, 90, (32, 32)) + 120 * mask), ("masks", 255 * mask)):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values.astype(np.uint8)).save(root / name / f"c{i:02d}.png")
+    monkeypatch.setenv("LLM4SEG_DATA", str(root))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE))
+    return recipe, tmp_path / "run"
+
+
+def test_the_test_part_is_looked_at_once(llm4seg, run, monkeypatch) -> None:
+    recipe, out = run
+    first = llm4seg("train", recipe, "-o", out, "--device", "cpu", "--json")
+    assert first.status == 0
+    report = first.json
+    scores = report["scores"]
+    split = json.loads((out / "split.json").read_text())
+    assert scores["test_n"] == len(split["test"]) == scores["n_lesion"] + scores["n_normals"]
+    assert {row["case"] for row in report["test_cases"]} == set(split["test"])
+    assert 0 <= scores["iou_lesion"] <= scores["dice_lesion"] <= 1
+    assert scores["val_iou"] == report["training"]["stages"][0]["val_iou"]
+    checkpoint = Checkpoint.load(out / "checkpoint")
+    assert checkpoint.config.card.scores == scores
+    assert checkpoint.digest == report["digest"]
+    said = [text for text in first.err.splitlines() if text.startswith("epoch")]
+    assert [text.split(":")[0] for text in said] == ["epoch 1/2", "epoch 2/2"]
+
+    def refuse(*_, **__):
+        raise AssertionError("looked again")
+
+    monkeypatch.setattr(train_module, "score", refuse)
+    second = llm4seg("train", recipe, "-o", out, "--device", "cpu", "--json")
+    assert second.status == 0
+    assert second.json == report
+    other = llm4seg("train", recipe, "-o", out, "--set", "fit.lr=0.5")
+    assert other.status == 1
+    assert "another recipe" in other.err
+
+
+def test_ctrl_c_can_be_taken_up_again(llm4seg, run, monkeypatch, tmp_path) -> None:
+    recipe, out = run
+    whole = llm4seg("train", recipe, "-o", tmp_path / "whole", "--device", "cpu", "--json").json
+
+    def stopping(bar):
+        def tell(stage, stages, event):
+            if event.kind == "step" and event.epoch == 1:
+                raise KeyboardInterrupt
+
+        return tell
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "teller", stopping)
+        stopped = llm4seg("train", recipe, "-o", out, "--device", "cpu")
+    assert stopped.status == 130
+    assert "goes on" in stopped.err
+    assert not (out / "checkpoint").exists()
+    assert not (out / "report.json").exists()
+    resumed = llm4seg("train", recipe, "-o", out, "--device", "cpu", "--json").json
+    assert resumed["digest"] == whole["digest"]
+    assert resumed["scores"] == whole["scores"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [("fit.epochs=many", "fit.epochs"), ("nonsense", "key=value"), ("fit.speed=3", "fit.speed")]
+)
+def test_wrong_settings_are_one_line(llm4seg, run, change, words) -> None:
+    recipe, out = run
+    answer = llm4seg("train", recipe, "-o", out, "--set", change)
+    assert answer.status == 1
+    assert words in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+def test_a_missing_recipe(llm4seg, tmp_path) -> None:
+    answer = llm4seg("train", tmp_path / "none.yaml", "-o", tmp_path / "run")
+    assert answer.status == 1
+    assert len(answer.err.strip().splitlines()) == 1
