@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QEvent
+
 from napari_llm4seg.gui.controllers.ports import ModelSource
 from napari_llm4seg.gui.controllers.segment import SegmentController
 from napari_llm4seg.gui.dispatch import Dispatcher
@@ -62,8 +64,20 @@ class SegmentDock(SegmentWidget):
             settings,
             dispatcher.post,
         )
-        self.destroyed.connect(_closer(self.controller, dispatcher))
+        self._docked = False
+        self._close = _closer(self.controller, dispatcher)
+        self.destroyed.connect(self._close)
         self.controller.start()
+
+    def event(self, event: Any) -> bool:
+        """Notice that the dock was closed: napari then takes this widget out of it, and keeps nothing of it."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._docked = True
+            elif self._docked:
+                self._close()
+                self.deleteLater()
+        return bool(super().event(event))
 
 
 def _closer(controller: SegmentController, dispatcher: Dispatcher) -> Callable[..., None]:

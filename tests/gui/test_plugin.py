@@ -130,6 +130,29 @@ def test_a_viewer_closed_during_a_run_is_no_accident(opened, qtbot):
     assert handle.state == "cancelled"
 
 
+def test_a_dock_closed_during_a_run_stops_it_and_the_next_one_goes_on(opened, qtbot, fakes):
+    from napari_llm4seg.gui.plugin import SegmentDock
+
+    gate = threading.Event()
+    viewer, dock = opened(hooks={2: lambda: gate.wait(5)})
+    viewer.add_image(square((6, 40, 50)), name="ct")
+    viewer.dims.set_current_step(0, 0)
+    controller = dock.controller
+    click(qtbot, dock.all_button)
+    qtbot.waitUntil(lambda: len(results(viewer)) == 1 and results(viewer)[0].data[1].any())
+    handle = controller._worker.current
+    viewer.window.remove_dock_widget(dock)
+    gate.set()
+    qtbot.waitUntil(lambda: handle.state == "cancelled")
+    assert controller.session.busy == ""
+    assert not results(viewer)[0].data[2].any()
+    again = SegmentDock(viewer, fakes.FakeModels())
+    viewer.window.add_dock_widget(again, name="Segment")
+    qtbot.waitUntil(lambda: again.model_box.count() == 2)
+    assert again.controller.session is controller.session
+    assert again.slice_button.isEnabled()
+
+
 def test_the_reader_and_the_samples_give_layers(tmp_path):
     from napari.layers import Layer
 

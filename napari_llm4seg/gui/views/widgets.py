@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from qtpy.QtCore import QSize, Qt, Signal
@@ -160,8 +161,11 @@ class MessageLine(QWidget):
         row = QHBoxLayout()
         row.setSpacing(4)
         row.addWidget(self.icon, 0, Qt.AlignmentFlag.AlignTop)
-        row.addWidget(self.text, 1)
-        row.addWidget(self.more, 0, Qt.AlignmentFlag.AlignTop)
+        column = QVBoxLayout()
+        column.setSpacing(0)
+        column.addWidget(self.text)
+        column.addWidget(self.more)
+        row.addLayout(column, 1)
         row.addWidget(self.close_button, 0, Qt.AlignmentFlag.AlignTop)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -182,7 +186,8 @@ class MessageLine(QWidget):
         side = self.fontMetrics().height()
         self.icon.setPixmap(self.style().standardIcon(_ICONS[message.kind]).pixmap(QSize(side, side)))
         self.icon.setAccessibleName(_SPOKEN[message.kind])
-        self.text.setText(message.text)
+        # A line never breaks between a number and its unit.
+        self.text.setText(re.sub(r"(\d) (s|min|mm|mL|%)(?!\w)", "\\1\u00a0\\2", message.text))
         self.text.setAccessibleName(f"{_SPOKEN[message.kind]}: {message.text}")
         self.more.setVisible(bool(message.details))
         self.details.setPlainText(message.details)
