@@ -122,9 +122,9 @@ def test_a_viewer_closed_during_a_run_is_no_accident(opened, qtbot):
     controller = dock.controller
     click(qtbot, dock.all_button)
     qtbot.waitUntil(lambda: len(results(viewer)) == 1)
+    handle = controller._worker.current
     viewer.close()
     gate.set()
-    handle = controller._worker.current
     qtbot.waitUntil(lambda: handle.state != "running")
     qtbot.wait(50)
     assert handle.state == "cancelled"
