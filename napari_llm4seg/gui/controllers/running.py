@@ -33,6 +33,8 @@ class Run:
         Slice to do first.
     stopped : Message or None
         Why it is being stopped when no person pressed Cancel.
+    stopping : bool
+        Whether it was asked to stop.
     """
 
     scan: ScanInfo
@@ -44,6 +46,7 @@ class Run:
     done: list[int] = field(default_factory=list)
     found: list[int] = field(default_factory=list)
     stopped: Message | None = None
+    stopping: bool = False
 
     @property
     def total(self) -> int:
@@ -78,11 +81,9 @@ class Run:
             return bool(self.spec.channels)
         return self.result.prepare()
 
-    def take(self, part: SlicePart, port: ViewerPort) -> None:
+    def take(self, part: SlicePart) -> None:
         """Write one finished slice."""
-        if self.result is None:
-            self.prepare(port)
-        assert self.result is not None
+        assert self.result is not None  # made before the job was started
         self.result.write(part)
         self.done.append(part.z)
         if part.labels.any():

@@ -218,6 +218,29 @@ class SegmentController:
         self._progress = ProgressState(0, 0, "starting")
         self.session.busy = f"'{run.scan.name}' is being segmented."
         self._render()
+        self._later(lambda: self._prepare(run))
+
+    def _prepare(self, run: Run) -> None:
+        """Make the layers the run will need, one per turn of the event loop, before the model begins to compute.
+
+        napari takes up to 0.1 s for each, and several times that while a worker competes for Python.
+        """
+        if self._closed:
+            return
+        more = False
+        if not run.stopping:
+            try:
+                more = run.prepare(self.port)
+            except Exception as error:  # no memory for the layer, or the scan was just taken away
+                run.stopped = words.failure(error, "Making the result layer")
+        self._later(lambda: self._prepare(run) if more else self._start(run))
+
+    def _start(self, run: Run) -> None:
+        if self._closed:
+            return
+        if run.stopping or run.stopped is not None:
+            self._on_cancelled(run)
+            return
         self._worker.start(
             run.job(self.models, self.session.predictor, self._loader.config()),
             on_progress=self._on_progress,
@@ -226,21 +249,6 @@ class SegmentController:
             on_error=lambda error: self._on_error(run, error),
             on_cancelled=lambda: self._on_cancelled(run),
         )
-        # The layer is made while the model computes, so that the first mask only has to be written.
-        self._later(lambda: self._prepare(run))
-
-    def _prepare(self, run: Run) -> None:
-        """Make the layers the run will need, one per turn of the event loop: each takes napari 0.1 s."""
-        if self._closed or (run is not self._run and run.result is None) or run.stopped is not None:
-            return
-        try:
-            more = run.prepare(self.port)
-        except Exception as error:  # no memory for the layer, or the scan was just taken away
-            run.stopped = words.failure(error, "Writing the result")
-            self.cancel()
-            return
-        if more:
-            self._later(lambda: self._prepare(run))
 
     def _on_progress(self, progress: Any) -> None:
         if self._run is None or self._closed:
@@ -254,8 +262,8 @@ class SegmentController:
         if self._closed or run is not self._run or run.stopped is not None:
             return
         try:
-            run.take(part, self.port)
-        except Exception as error:  # see _prepare
+            run.take(part)
+        except Exception as error:  # the layer was changed under our hands, to another shape for instance
             run.stopped = words.failure(error, "Writing the result")
             self.cancel()
 
@@ -297,6 +305,7 @@ class SegmentController:
         """Stop the run, or the start that waits for a model; ends at ``_on_cancelled``."""
         self._pending = None
         if self._run is not None:
+            self._run.stopping = True
             self._progress = ProgressState(0, 0, "stopping")
             if self._worker.current is not None:
                 self._worker.current.cancel()

@@ -129,6 +129,48 @@ def test_a_waiting_click_can_be_cancelled(fakes):
     assert not bench.results
 
 
+def test_cancelled_before_the_model_began_nothing_is_left(fakes):
+    calls = []
+    bench = Bench(fakes)
+    bench.controller._later = calls.append
+    bench.viewer.add_image(square((3, 40, 50)), name="ct")
+    bench.start()
+    bench.controller.set_option("probability", True)
+    bench.controller.segment_all()
+    calls.pop(0)()
+    assert len(bench.results) == 1
+    bench.controller.cancel()
+    while calls:
+        calls.pop(0)()
+    assert [layer.name for layer in bench.viewer.layers] == ["ct"]
+    assert bench.models.predictor.ran == []
+    assert not bench.state.busy
+    assert bench.state.segment_slice.enabled
+    assert not bench.state.undo.enabled
+
+
+def test_a_failure_before_the_first_slice_leaves_no_layer(fakes):
+    bench = Bench(fakes, fail_at=0)
+    bench.viewer.add_image(square((40, 50)), name="us")
+    bench.start()
+    bench.controller.segment_slice()
+    assert bench.state.message.kind == "error"
+    assert not bench.results
+
+
+def test_no_room_for_the_result_is_said(bench, monkeypatch):
+    def refuse(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(bench.controller.port, "begin_result", refuse)
+    bench.viewer.add_image(square((40, 50)), name="us")
+    bench.start()
+    bench.controller.segment_slice()
+    assert bench.state.message.kind == "error"
+    assert "memory" in bench.state.message.text
+    assert not bench.state.busy
+
+
 def test_the_slice_on_show_comes_first_and_the_rest_follows(bench):
     bench.viewer.add_image(square((6, 40, 50)), name="ct")
     bench.start()
