@@ -21,6 +21,12 @@ def affine_from_spacing(spacing: tuple[float, float, float]) -> npt.NDArray[np.f
     return np.diag([*map(float, spacing), 1.0])
 
 
+def _invertible(matrix: npt.NDArray[np.float64]) -> bool:
+    """Return whether three directions span space, however small their steps: a microscope's are below 1e-4 mm."""
+    steps = np.linalg.norm(matrix, axis=0)
+    return bool(steps.min() > 0) and abs(float(np.linalg.det(matrix / steps))) > 1e-9
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """One scan or one label map on its grid.
@@ -63,9 +69,9 @@ class Volume:
         if 0 in self.data.shape:
             raise InputError(f"'{self.name}' is empty: shape {tuple(self.data.shape)}. Open a scan with pixels in it.")
         affine = np.asarray(self.affine, dtype=np.float64)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or not _invertible(affine[:3, :3]):
             raise InputError(
-                f"'{self.name}' has no usable affine (shape {affine.shape}); it needs a finite, invertible 4 x 4 matrix."
+                f"'{self.name}' has no usable affine (shape {affine.shape}); a finite, invertible 4 x 4 matrix is needed."
             )
         object.__setattr__(self, "affine", affine)
 
