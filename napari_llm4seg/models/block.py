@@ -38,6 +38,7 @@ class LLMBlock(nn.Module):
                 )
         self.config = config
         self.state: BlockState = "on"
+        self.swapped = False  # whether other layers run than those the config names, for the record
         self.hidden = config.hidden
         self.bridge = TokenBridge(channels, self.hidden, config.positions, config.mask, config.norm)
         self.layers = nn.ModuleList(layers)
@@ -82,6 +83,7 @@ class LLMBlock(nn.Module):
                 )
         device = self.bridge.adapter_in.weight.device
         self.layers = nn.ModuleList(layer.freeze(self.config.frozen).to(device) for layer in layers)
+        self.swapped = True
         self.set_state("on")
 
     def running(self, state: BlockState | None = None) -> list[LLMLayer]:

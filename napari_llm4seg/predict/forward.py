@@ -57,7 +57,8 @@ class Folding:
     def __init__(self, net: nn.Module) -> None:
         self._net: Any = net
         self._twin: nn.Module | None = None
-        self._made_from: tuple[Any, ...] = ()
+        self._state = ""
+        self._layers: list[nn.Module] = []
 
     def __call__(self) -> nn.Module:
         """Return the folded twin, or the plain network where there is nothing to fold."""
@@ -65,9 +66,11 @@ class Folding:
         block: Any = getattr(self._net, "block", None)
         if not hasattr(self._net, "folded") or not hasattr(block, "running"):
             return plain
-        state = (block.state, *map(id, block.running()))
-        if self._twin is None or state != self._made_from:
-            self._twin, self._made_from = self._net.folded(), state
+        layers = list(block.running())
+        # The layers themselves are kept, not their ids: a freed layer's id may be the next one's.
+        same = len(layers) == len(self._layers) and all(a is b for a, b in zip(layers, self._layers, strict=True))
+        if self._twin is None or block.state != self._state or not same:
+            self._twin, self._state, self._layers = self._net.folded(), str(block.state), layers
         twin: nn.Module = self._twin
         return twin
 
@@ -177,8 +180,10 @@ class Forward:
         return self._net
 
     def _run(self, chunk: Tensor) -> Tensor:
-        with torch.inference_mode():
+        # Outside inference mode, in which moved weights would become tensors that can never be trained again.
+        with torch.no_grad():
             net = self._placed()
+        with torch.inference_mode():
             started = time.perf_counter()
             with interruptible(net, self._cancel):
                 images = chunk.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)

@@ -151,13 +151,19 @@ class Predictor:
         finally:
             self._lock.release()
 
+    def _block_state(self) -> str | None:
+        """Return "on", "off", "random", "swapped" (other layers than the checkpoint's) or None without a block."""
+        block: Any = getattr(self.net, "block", None)
+        state: str | None = getattr(block, "state", None)
+        return "swapped" if state == "on" and getattr(block, "swapped", False) else state
+
     def _provenance(self, run: _Run, seconds: float) -> dict[str, Any]:
         config = self.checkpoint.config
         block = config.model.block
         return {
             "checkpoint": {"name": config.card.name, "sha256": self.checkpoint.digest},
             "frozen_layers": [ref.model_dump(mode="json") for ref in block.layers] if block else [],
-            "block_state": getattr(getattr(self.net, "block", None), "state", None),
+            "block_state": self._block_state(),
             "model": config.model.model_dump(mode="json"),
             "preprocess": config.preprocess.model_dump(mode="json"),
             "predict": self.config.model_dump(mode="json"),

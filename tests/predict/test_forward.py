@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -207,4 +208,34 @@ def test_the_fold_follows_the_block_and_is_kept_while_nothing_changes() -> None:
     first = fold()
     assert fold() is first
     net.block.state = "off"
+    assert fold() is not first
+
+
+def test_the_fold_keeps_the_layers_it_was_made_from_and_follows_others() -> None:
+    class Block(nn.Module):
+        state = "random"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers: list[nn.Module] = [nn.Identity()]
+
+        def running(self) -> list[nn.Module]:
+            return self.layers
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Block()
+
+        def folded(self) -> nn.Module:
+            return nn.Identity()
+
+    net = Net()
+    fold = Folding(net)
+    first = fold()
+    gone = weakref.ref(net.block.layers[0])
+    net.block.layers = []
+    # while it is known by the fold, no new layer can be born under its identity
+    assert gone() is not None
+    net.block.layers = [nn.Identity()]
     assert fold() is not first

@@ -24,6 +24,7 @@ from napari_llm4seg.config import (
 )
 from napari_llm4seg.errors import Cancelled
 from napari_llm4seg.models.llm4seg import LLM4SegNet
+from napari_llm4seg.models.llm_layer import LLMLayer
 from napari_llm4seg.models.packs import read_pack
 from napari_llm4seg.predict import Predictor, load_model
 from napari_llm4seg.volume import Volume
@@ -70,6 +71,24 @@ def test_switching_the_block_takes_effect_also_when_folded(checkpoint: Checkpoin
         assert model.predict(volume, slices=[0]).provenance["block_state"] == state
     assert not np.allclose(answers["on"], answers["off"], atol=1e-5)
     assert not np.allclose(answers["on"], answers["random"], atol=1e-5)
+
+
+def test_other_layers_than_the_checkpoints_are_said_in_the_provenance(checkpoint: Checkpoint, volume: Volume) -> None:
+    model = Predictor(checkpoint, "cpu")
+    assert isinstance(model.net, LLM4SegNet)
+    before = probabilities(model, volume)
+    assert model.predict(volume, slices=[0]).provenance["block_state"] == "on"
+    model.net.swap_layers([LLMLayer.random(model.net.llm_block().running()[0].spec, seed=3)])
+    assert not np.allclose(probabilities(model, volume), before, atol=1e-5)
+    assert model.predict(volume, slices=[0]).provenance["block_state"] == "swapped"
+
+
+def test_the_network_can_be_trained_after_it_has_predicted(checkpoint: Checkpoint, volume: Volume) -> None:
+    model = Predictor(checkpoint, "cpu")
+    model.predict(volume)
+    assert not any(tensor.is_inference() for tensor in model.net.state_dict().values())
+    model.net.train()(torch.rand(2, 1, 32, 32)).mean().backward()
+    assert all(p.grad is not None for name, p in model.net.named_parameters() if p.requires_grad)
 
 
 def test_batches_and_order_change_nothing(checkpoint: Checkpoint, volume: Volume) -> None:
