@@ -71,7 +71,7 @@ class Volume:
         affine = np.asarray(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or not _invertible(affine[:3, :3]):
             raise InputError(
-                f"'{self.name}' has no usable affine (shape {affine.shape}); a finite, invertible 4 x 4 matrix is needed."
+                f"'{self.name}' has no usable affine (shape {affine.shape}); a finite, invertible 4 x 4 one is needed."
             )
         object.__setattr__(self, "affine", affine)
 
