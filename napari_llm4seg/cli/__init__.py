@@ -19,5 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         status = run(arguments)
     except KeyboardInterrupt:
+        import sys
+
+        print("Stopped.", file=sys.stderr)
         status = 130
     raise SystemExit(status)
