@@ -178,7 +178,7 @@ class FitConfig(_Frozen):
     weight_decay: float = Field(default=1e-2, ge=0)
     schedule: Literal["poly", "cosine", "constant"] = "cosine"
     warmup_epochs: float = Field(default=2, ge=0)
-    clip: float | None = 1.0
+    clip: float | None = Field(default=1.0, gt=0)
     precision: Literal["32", "bf16"] = "32"
     bce_weight: float = Field(default=0.5, ge=0)
     dice_weight: float = Field(default=1.0, ge=0)

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_llm4seg.config import PreprocessConfig
+from napari_llm4seg.config import ClassSpec, PreprocessConfig
 from napari_llm4seg.engine.recipe import DataConfig, SplitConfig
-from napari_llm4seg.errors import InputError
+from napari_llm4seg.errors import InputError, one_line
 from napari_llm4seg.io import read
-from napari_llm4seg.io.pairs import Pair, find_pairs, read_mask
+from napari_llm4seg.io._files import stem_of
+from napari_llm4seg.io.pairs import Pair, as_classes, find_pairs, read_mask
 from napari_llm4seg.preprocess import Preprocessor
 
 IGNORE = 255
@@ -81,22 +82,39 @@ def data_root(config: DataConfig) -> Path:
 def load_cases(config: DataConfig) -> list[Case]:
     """Return the recipe's cases in name order; ``limit`` keeps an even choice of them."""
     root = data_root(config)
-    rows: dict[str, dict[str, str]] = {}
-    if config.index:
-        try:
-            with (root / config.index).open(newline="", encoding="utf-8") as file:
-                rows = {Path(row[config.file]).stem: row for row in csv.DictReader(file)}
-        except (OSError, KeyError) as error:
-            raise InputError(f"The index '{root / config.index}' cannot be used: {error}.") from error
+    if not config.index and (config.group or config.stratum):
+        raise InputError("data.group and data.stratum are columns of data.index, which is not given. Give it.")
+    rows = _index(root / config.index, config) if config.index else {}
     cases = []
     for pair in find_pairs(root / config.images, root / config.masks):
+        if config.index and pair.stem not in rows:
+            raise InputError(
+                f"The index '{root / config.index}' has no row for '{pair.image.name}', so its near-duplicates are not "
+                "known. Add it, or leave data.index out."
+            )
         row = rows.get(pair.stem, {})
-        group = row.get(config.group or "", "")
-        cases.append(Case(pair, f"group {group}" if group else pair.stem, row.get(config.stratum or "", "")))
+        group = row.get(config.group or "") or ""
+        cases.append(Case(pair, f"group {group}" if group else pair.stem, row.get(config.stratum or "") or ""))
     cases.sort(key=lambda case: case.name)
     if config.limit and len(cases) > config.limit:
         cases = [cases[i * len(cases) // config.limit] for i in range(config.limit)]
     return cases
+
+
+def _index(path: Path, config: DataConfig) -> dict[str, dict[str, str]]:
+    """Return the index's rows by file stem; a missing column would let near-duplicates onto both sides unnoticed."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            for column in (config.file, config.group, config.stratum):
+                if column is not None and column not in columns:
+                    raise InputError(
+                        f"The index '{path}' has no column '{column}'; it has {', '.join(map(str, columns)) or 'none'}."
+                    )
+            return {stem_of(row[config.file]): row for row in reader if row[config.file]}
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"The index '{path}' cannot be read: {one_line(error, 120)}.") from error
 
 
 def split_cases(cases: Sequence[Case], config: SplitConfig) -> Split:
@@ -135,14 +153,31 @@ def split_cases(cases: Sequence[Case], config: SplitConfig) -> Split:
 
 
 def load_samples(
-    cases: Sequence[Case], config: PreprocessConfig, progress: Callable[[int, int, str], None] | None = None
+    cases: Sequence[Case],
+    config: PreprocessConfig,
+    classes: Sequence[ClassSpec],
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Samples:
-    """Read cases onto the network's grid; a stack gives one sample per slice."""
+    """Read cases onto the network's grid; a stack gives one sample per slice.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    config : PreprocessConfig
+    classes : sequence of ClassSpec
+        What the masks' label values mean; see ``napari_llm4seg.io.pairs.as_classes``. 255 is not annotated.
+    progress : callable(done, total, message), optional
+
+    Raises
+    ------
+    InputError
+        If a scan or mask cannot be used.
+    """
     preprocessor = Preprocessor(config)
     images, labels, names = [], [], []
     for done, case in enumerate(cases):
         volume = read(case.pair.image)
-        mask = read_mask(case.pair.mask, volume)
+        mask = as_classes(read_mask(case.pair.mask, volume), classes, case.name, unannotated=IGNORE)
         tensor, trace = preprocessor.apply(volume, range(volume.n_slices))
         images.append(tensor)
         labels.append(preprocessor.labels_to_grid(mask, trace, fill=IGNORE).to(torch.uint8))
@@ -155,10 +190,10 @@ def load_samples(
 def batches(samples: Samples, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
     """Yield index tensors of one epoch in an order that seed and epoch alone decide, so that a resume repeats it.
 
-    A last batch of one sample joins its neighbour: batch normalisation needs two.
+    A last batch of one sample joins its neighbour, unless all are of one: batch normalisation needs two.
     """
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
     chunks = list(order.split(size))
-    if len(chunks) > 1 and len(chunks[-1]) == 1:
+    if size > 1 and len(chunks) > 1 and len(chunks[-1]) == 1:
         chunks[-2:] = [torch.cat(chunks[-2:])]
     yield from chunks

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_llm4seg.config import (
     Card,
@@ -18,7 +18,7 @@ from napari_llm4seg.config import (
     PreprocessConfig,
     explain,
 )
-from napari_llm4seg.errors import ConfigError
+from napari_llm4seg.errors import ConfigError, one_line
 
 
 class _Frozen(BaseModel):
@@ -69,6 +69,14 @@ class Recipe(_Frozen):
     stages: tuple[StageConfig, ...] = ()
     card: Card
 
+    @model_validator(mode="after")
+    def _trainable(self) -> Recipe:
+        if self.model.backbone.spatial_dims != 2:
+            raise ValueError("model.backbone.spatial_dims: training works on slices so far and needs 2")
+        if max(spec.value for spec in self.model.classes) >= 255:
+            raise ValueError("model.classes: label values need to be below 255, which marks what was not annotated")
+        return self
+
     def checkpoint_config(self) -> CheckpointConfig:
         """Return the config of the checkpoint this recipe makes.
 
@@ -88,7 +96,7 @@ class Recipe(_Frozen):
             return [(self.preprocess, self.fit)]
         return [
             (
-                self.preprocess.model_copy(update={"size": stage.size}),
+                PreprocessConfig.model_validate(self.preprocess.model_dump() | {"size": stage.size}),
                 FitConfig.model_validate(self.fit.model_dump() | stage.fit),
             )
             for stage in self.stages
@@ -112,8 +120,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"Recipe '{path}' cannot be read: {str(error).splitlines()[0]}") from error
+    # yaml makes dates of what looks like one, and fails on the 13th month with a plain ValueError
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"Recipe '{path}' cannot be read: {one_line(error, 160)}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"Recipe '{path}' holds a {type(raw).__name__}; it needs keys such as data, model, fit.")
     for text in overrides:
@@ -132,8 +141,8 @@ def _override(raw: dict[str, Any], text: str) -> None:
         raise ConfigError(f"--set {text!r} needs the form key=value, e.g. fit.epochs=2.")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is no YAML.") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"--set {text[:120]!r}: the value is no YAML.") from error
     *path, last = key.split(".")
     for part in path:
         raw = raw.setdefault(part, {})

@@ -50,11 +50,12 @@ def train_recipe(
     Checkpoint, Split, cases
         The test part has been read by nothing here.
     """
+    runs = recipe.runs()
+    fabrics = [make_fabric(config, device) for _, config in runs]  # first: an absent device must not wait for the data
     cases = load_cases(recipe.data)
     split = split_cases(cases, recipe.split)
     out.mkdir(parents=True, exist_ok=True)
     _keep_split(out / "split.json", split)
-    runs = recipe.runs()
     torch.manual_seed(recipe.fit.seed)
     net = build_network(recipe.model)
     history: list[dict[str, Any]] = []
@@ -64,10 +65,9 @@ def train_recipe(
         by_part = {}
         for part, names in (("train", split.train), ("val", split.val)):
             chosen = [case for case in cases if case.name in set(names)]
-            by_part[part] = load_samples(chosen, preprocess, progress)
-        fabric = make_fabric(config, device)
+            by_part[part] = load_samples(chosen, preprocess, recipe.model.classes, progress)
         result = fit(
-            fabric,
+            fabrics[stage],
             net,
             (by_part["train"], by_part["val"]),
             config,

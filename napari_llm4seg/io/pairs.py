@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_llm4seg.config import ClassSpec
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.io import FORMATS, read
 from napari_llm4seg.io._files import PathLike, existing, sniff, stem_of, suffix_of
@@ -78,7 +80,8 @@ def _scans(folder: PathLike, what: str) -> dict[str, Path]:
 def read_mask(path: PathLike, like_grid: Grid | Volume) -> Array:
     """Read a mask as label values on a scan's grid.
 
-    - 0/255 (any case where 255 is the only value beside 0) becomes 0/1; 0/1 and label values stay as they are.
+    - 0/255 (any case where 255 is the only value beside 0) becomes 0/1, and so does 0/65535 of a 16-bit file; 0/1 and
+      label values stay as they are.
     - A JPEG mask, or one that once was a JPEG (greys near 0 and near 255 only), is cut at 127 into 0/1.
     - Palette images give their indices; colour images count if their channels are equal; alpha is dropped.
     - Where ``like_grid`` is a ``Volume`` and both have a position in mm, a mask whose axes run the other way or in
@@ -111,6 +114,42 @@ def read_mask(path: PathLike, like_grid: Grid | Volume) -> Array:
             "Use the mask made for this image."
         )
     return np.ascontiguousarray(labels)
+
+
+def as_classes(
+    labels: Array, classes: Sequence[ClassSpec], name: str, unannotated: int | None = None
+) -> npt.NDArray[np.integer[Any]]:
+    """Return a mask's label values as those of a model's classes: what it is trained on is what it is judged by.
+
+    Parameters
+    ----------
+    labels : array of any shape
+    classes : sequence of ClassSpec
+        Of a single class everything above 0 is that class; of several each keeps its value.
+    name : str
+        Of the case, for the message.
+    unannotated : int, optional
+        A value that is kept as it is.
+
+    Returns
+    -------
+    array of the same shape, 0 = background
+
+    Raises
+    ------
+    InputError
+        If several classes are known and the mask holds another label value.
+    """
+    void = np.zeros(labels.shape, dtype=np.bool_) if unannotated is None else labels == unannotated
+    if len(classes) == 1:
+        return np.where(void, labels, np.where(labels > 0, classes[0].value, 0))
+    strange = sorted({int(value) for value in np.unique(labels[~void])} - {0, *(spec.value for spec in classes)})
+    if strange:
+        raise InputError(
+            f"The mask of '{name}' holds label {strange[0]}, which is none of the model's classes "
+            f"({', '.join(f'{spec.value} {spec.name}' for spec in classes)})."
+        )
+    return labels
 
 
 def _open(path: Path) -> Volume:
@@ -146,6 +185,8 @@ def _labels(values: Array, path: Path) -> Array:
                 "Save it as PNG, or as 0 and 255."
             )
         return (values > 127).astype(np.uint8)
+    if high == 65535 and np.isin(values, (0, 65535)).all():
+        return np.asarray(values == 65535, dtype=np.uint8)
     if high == 255:
         present = np.unique(values).astype(int).tolist()
         if present in ([0, 255], [255]):

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_llm4seg.config import ClassSpec
-from napari_llm4seg.errors import Cancelled, InputError, one_line
+from napari_llm4seg.errors import Cancelled, one_line
 from napari_llm4seg.files import replacing
 from napari_llm4seg.io import read
-from napari_llm4seg.io.pairs import Pair, find_pairs, read_mask
+from napari_llm4seg.io.pairs import Pair, as_classes, find_pairs, read_mask
 from napari_llm4seg.metrics import dice, hd95, iou
 from napari_llm4seg.predict.predictor import Predictor
 from napari_llm4seg.volume import Volume
@@ -158,17 +158,8 @@ def score_case(
     InputError
         If the mask holds label values that are none of the checkpoint's.
     """
-    if len(classes) == 1:
-        pairs = [(labels == classes[0].value, truth > 0)]
-    else:
-        known = {0, *(spec.value for spec in classes)}
-        strange = sorted({int(value) for value in np.unique(truth)} - known)
-        if strange:
-            raise InputError(
-                f"The mask of '{case}' holds label {strange[0]}, which this checkpoint does not know "
-                f"(it knows {', '.join(f'{spec.value} {spec.name}' for spec in classes)})."
-            )
-        pairs = [(labels == spec.value, truth == spec.value) for spec in classes]
+    truth = as_classes(truth, classes, case)
+    pairs = [(labels == spec.value, truth == spec.value) for spec in classes]
     flat = labels.shape[0] == 1  # a 2-D image has no distance along z
     distances = [hd95(pred[0], true[0], spacing[1:]) if flat else hd95(pred, true, spacing) for pred, true in pairs]
     return CaseScore(

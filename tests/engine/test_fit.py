@@ -17,8 +17,8 @@ import torch
 
 from napari_llm4seg.config import FitConfig
 from napari_llm4seg.engine.data import Samples
-from napari_llm4seg.engine.fit import Event, FitResult, fit, learning_rate, make_fabric, warmed_average
-from napari_llm4seg.errors import Cancelled, CheckpointError, InputError
+from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
+from napari_llm4seg.errors import Cancelled, CheckpointError, DeviceError, InputError
 from napari_llm4seg.models.llm4seg import LLM4SegNet
 
 from .conftest import FIT
@@ -122,22 +122,52 @@ def test_nothing_to_train_is_refused(make_net: Maker, made_samples: Data, tmp_pa
         run(net, made_samples, tmp_path)
 
 
-def test_the_moving_average_forgets_its_untrained_start() -> None:
-    update, average = warmed_average(0.998), [torch.zeros(1)]
-    for n in range(1, 200):
-        update(average, [torch.ones(1)], torch.tensor(n))
-    assert float(average[0]) > 0.999  # a plain decay of 0.998 would stand at 0.33
+@pytest.mark.parametrize("device", ["cuda:x", "gpu", "foo", "cpu:0", "", "cuda:999", "CPU:1"])
+def test_a_device_that_is_not_there_is_one_line(device: str) -> None:
+    with pytest.raises(DeviceError) as caught:
+        make_fabric(FIT, device)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 250
 
 
-def test_learning_rate_has_its_shape() -> None:
-    config = FitConfig(epochs=10, lr=1.0, warmup_epochs=1, schedule="cosine")
-    rates = [learning_rate(config, step, 10) for step in range(100)]
-    assert rates[0] == pytest.approx(1 / 11)
-    assert rates[10] == 1.0
-    assert rates[55] == pytest.approx(0.5)
-    assert rates[-1] < 0.001
-    poly = FitConfig(epochs=10, lr=0.01, warmup_epochs=0, schedule="poly")
-    assert learning_rate(poly, 50, 10) == pytest.approx(0.01 * 0.5**0.9)
+@pytest.mark.parametrize("change", ["masks", "intensities", "one image"])
+def test_other_data_under_the_same_names_is_refused(
+    make_net: Maker, made_samples: Data, tmp_path: Path, change: str
+) -> None:
+    train, val = made_samples
+    run(make_net(), made_samples, tmp_path, FIT.model_copy(update={"epochs": 1}))
+    images, labels = train.images.clone(), train.labels.clone()
+    if change == "masks":
+        labels[0] = 0
+    elif change == "intensities":
+        images = images * 0.8
+    else:
+        images[3] = images[4]
+    with pytest.raises(CheckpointError, match="other data"):
+        run(make_net(), (Samples(images, labels, train.names), val), tmp_path, FIT.model_copy(update={"epochs": 1}))
+    rounded = Samples(train.images * (1 + 1e-6), train.labels, train.names)  # as another machine resizes
+    run(make_net(), (rounded, val), tmp_path, FIT.model_copy(update={"epochs": 1}))
+
+
+def test_a_state_without_a_fingerprint_goes_on(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    straight = run(make_net(), made_samples, tmp_path / "straight")
+    asked = iter(range(100))
+    with pytest.raises(Cancelled):
+        run(make_net(), made_samples, tmp_path / "old", cancel=lambda: next(asked) >= 8)
+    state = torch.load(tmp_path / "old" / "state.pt", weights_only=True)
+    assert 0 < state["epoch"] < FIT.epochs
+    del state["fingerprint"]
+    torch.save(state, tmp_path / "old" / "state.pt")
+    gone_on = run(make_net(), made_samples, tmp_path / "old")
+    assert all(torch.equal(gone_on.tensors[name], tensor) for name, tensor in straight.tensors.items())
+
+
+@pytest.mark.parametrize("batch", [1, 4, 13, 50])
+def test_progress_ends_at_one(make_net: Maker, made_samples: Data, tmp_path: Path, batch: int) -> None:
+    events: list[Event] = []
+    run(make_net(), made_samples, tmp_path, FIT.model_copy(update={"batch": batch}), on_event=events.append)
+    assert events[-1].fraction == 1.0
+    assert sum(event.kind == "step" for event in events) == {1: 52, 4: 12, 13: 4, 50: 4}[batch]
 
 
 KILLED = """

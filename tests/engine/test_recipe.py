@@ -66,6 +66,11 @@ def test_stages_change_only_what_they_name(recipe_file: Path) -> None:
         ("stages=[{size: [32, 32], fit: {lr: -1}}]", "lr"),
         ("preprocess.channels=rgb", "mean and sd"),
         ("model.backbone.in_channels=3", "backbone takes 3"),
+        ("stages=[{size: [0, 0]}]", "8 to 8192"),
+        ("card.name=2026-99-99", "no YAML"),
+        ("fit.clip=-1", "clip"),
+        ("model.backbone={kind: unet, spatial_dims: 3, widths: [2, 4]}", "works on slices"),
+        ("model.classes=[{value: 255, name: lesion}]", "below 255"),
     ],
 )
 def test_a_wrong_setting_is_said_in_one_line(recipe_file: Path, override: str, words: str) -> None:
@@ -74,7 +79,7 @@ def test_a_wrong_setting_is_said_in_one_line(recipe_file: Path, override: str, w
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["- a list", "a: [", ""])
+@pytest.mark.parametrize("content", ["- a list", "a: [", "", "a: 2026-99-99", "[" * 5000])
 def test_a_file_that_is_no_recipe_is_said_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(content)

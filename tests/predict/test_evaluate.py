@@ -106,7 +106,7 @@ def test_classes_are_averaged() -> None:
 def test_labels_the_checkpoint_does_not_know_are_named() -> None:
     truth = np.zeros((1, 8, 8), dtype=np.uint8)
     truth[0, 7, 7] = 9
-    with pytest.raises(InputError, match="holds label 9, which this checkpoint does not know"):
+    with pytest.raises(InputError, match="holds label 9, which is none of the model"):
         score_case("x", np.zeros_like(truth), truth, TWO, (1, 1, 1), "mm")
 
 
