@@ -7,11 +7,13 @@ from typing import Any
 
 import napari
 from napari.layers import Layer
+from qtpy.QtCore import QTimer
 
 from napari_llm4seg.gui.layers import layers_of
 from napari_llm4seg.volume import Volume
 
 PLUGIN, DOCK = "napari-llm4seg", "Segment"
+_LAID_OUT_MS = 200
 
 
 def build_window(volumes: Sequence[Volume], *, show: bool = True) -> tuple[Any, Any]:
@@ -38,5 +40,7 @@ def build_window(volumes: Sequence[Volume], *, show: bool = True) -> tuple[Any, 
 
 def open_window(volumes: Sequence[Volume]) -> None:
     """Open the window and return when the person closes it."""
-    build_window(volumes)
+    viewer, _ = build_window(volumes)
+    # The canvas gets its size only now that the window and the dock are laid out; fitted before, the scan is cut off.
+    QTimer.singleShot(_LAID_OUT_MS, viewer.reset_view)
     napari.run()
