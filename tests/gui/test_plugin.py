@@ -20,10 +20,15 @@ def opened(make_napari_viewer, qtbot, fakes):
         viewer = make_napari_viewer(show=False)
         dock = SegmentDock(viewer, fakes.FakeModels(**how))
         viewer.window.add_dock_widget(dock, name="Segment")
-        qtbot.waitUntil(lambda: dock.model_box.count() == 2 and dock.controller.session.predictor is not None)
+        until(qtbot, lambda: dock.model_box.count() == 2 and dock.controller.session.predictor is not None)
         return viewer, dock
 
     return make
+
+
+def until(qtbot, condition):
+    """Wait long enough for a machine that does other things as well."""
+    qtbot.waitUntil(condition, timeout=20_000)
 
 
 def square(shape):
@@ -48,11 +53,11 @@ def test_a_person_segments_slices_the_whole_and_takes_back(opened, qtbot):
     session = dock.controller.session
     assert not dock.slice_button.isEnabled()
     dock.sample_button.menu().actions()[0].trigger()
-    qtbot.waitUntil(lambda: len(viewer.layers) == 1)
-    qtbot.waitUntil(lambda: session.predictor is not None)
+    until(qtbot, lambda: len(viewer.layers) == 1)
+    until(qtbot, lambda: session.predictor is not None)
     assert dock.model_box.currentText() == "breast-ultrasound"
     click(qtbot, dock.slice_button)
-    qtbot.waitUntil(lambda: session.busy == "" and len(results(viewer)) == 1)
+    until(qtbot, lambda: session.busy == "" and len(results(viewer)) == 1)
     assert results(viewer)[0].data.any()
 
     viewer.layers.clear()
@@ -60,14 +65,14 @@ def test_a_person_segments_slices_the_whole_and_takes_back(opened, qtbot):
     viewer.dims.set_current_step(0, 2)
     assert dock.scan_box.currentText() == "ct"
     click(qtbot, dock.slice_button)
-    qtbot.waitUntil(lambda: session.busy == "" and len(results(viewer)) == 1)
+    until(qtbot, lambda: session.busy == "" and len(results(viewer)) == 1)
     stack = results(viewer)[0]
     assert [bool(part.any()) for part in stack.data] == [False, False, True, False, False]
     click(qtbot, dock.all_button)
-    qtbot.waitUntil(lambda: session.busy == "" and stack.data.any(axis=(1, 2)).all())
+    until(qtbot, lambda: session.busy == "" and stack.data.any(axis=(1, 2)).all())
     stack.paint((2, 35, 40), 1)
     click(qtbot, dock.all_button)
-    qtbot.waitUntil(lambda: session.busy == "" and len(results(viewer)) == 2)
+    until(qtbot, lambda: session.busy == "" and len(results(viewer)) == 2)
     assert stack.data[2, 35, 40] == 1
     click(qtbot, dock.undo_button)
     assert results(viewer) == [stack]
@@ -83,13 +88,13 @@ def test_cancel_stops_a_run_and_a_closed_scan_does_too(opened, qtbot):
     for name in ("first", "second"):
         viewer.add_image(square((60, 40, 50)), name=name)
         click(qtbot, dock.all_button)
-        qtbot.waitUntil(lambda: dock.bar.value() >= 2)
+        until(qtbot, lambda: dock.bar.value() >= 2)
         assert dock.cancel_button.isEnabled()
         if name == "first":
             click(qtbot, dock.cancel_button)
         else:
             viewer.layers.remove(name)
-        qtbot.waitUntil(lambda: session.busy == "")
+        until(qtbot, lambda: session.busy == "")
         assert not dock.cancel_button.isEnabled()
     assert "was closed" in dock.message.text.text()
     assert all(not layer.data.all(axis=(1, 2)).any() for layer in results(viewer))
@@ -102,11 +107,11 @@ def test_the_window_is_alive_during_a_run_and_the_slice_on_show_comes_first(open
     viewer.dims.set_current_step(0, 3)
     click(qtbot, dock.all_button)
     # Slice 0, the second to be done, is held back: slice 3 must be on the screen by then, and the viewer usable.
-    qtbot.waitUntil(lambda: len(results(viewer)) == 1 and results(viewer)[0].data[3].any())
+    until(qtbot, lambda: len(results(viewer)) == 1 and results(viewer)[0].data[3].any())
     viewer.dims.set_current_step(0, 1)
     results(viewer)[0].paint((1, 35, 40), 1)
     gate.set()
-    qtbot.waitUntil(lambda: dock.controller.session.busy == "")
+    until(qtbot, lambda: dock.controller.session.busy == "")
     layer = results(viewer)[0]
     assert layer.data[1, 35, 40] == 1
     assert not layer.data[1, 10:20, 15:30].any()
@@ -121,11 +126,11 @@ def test_a_viewer_closed_during_a_run_is_no_accident(opened, qtbot):
     viewer.dims.set_current_step(0, 0)
     controller = dock.controller
     click(qtbot, dock.all_button)
-    qtbot.waitUntil(lambda: len(results(viewer)) == 1)
+    until(qtbot, lambda: len(results(viewer)) == 1 and results(viewer)[0].data[1].any())
     handle = controller._worker.current
     viewer.close()
     gate.set()
-    qtbot.waitUntil(lambda: handle.state != "running")
+    until(qtbot, lambda: handle.state != "running")
     qtbot.wait(50)
     assert handle.state == "cancelled"
 
@@ -139,16 +144,16 @@ def test_a_dock_closed_during_a_run_stops_it_and_the_next_one_goes_on(opened, qt
     viewer.dims.set_current_step(0, 0)
     controller = dock.controller
     click(qtbot, dock.all_button)
-    qtbot.waitUntil(lambda: len(results(viewer)) == 1 and results(viewer)[0].data[1].any())
+    until(qtbot, lambda: len(results(viewer)) == 1 and results(viewer)[0].data[1].any())
     handle = controller._worker.current
     viewer.window.remove_dock_widget(dock)
     gate.set()
-    qtbot.waitUntil(lambda: handle.state == "cancelled")
+    until(qtbot, lambda: handle.state == "cancelled")
     assert controller.session.busy == ""
     assert not results(viewer)[0].data[2].any()
     again = SegmentDock(viewer, fakes.FakeModels())
     viewer.window.add_dock_widget(again, name="Segment")
-    qtbot.waitUntil(lambda: again.model_box.count() == 2)
+    until(qtbot, lambda: again.model_box.count() == 2)
     assert again.controller.session is controller.session
     assert again.slice_button.isEnabled()
 
