@@ -13,7 +13,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from napari_llm4seg.errors import InputError
+from napari_llm4seg.errors import InputError, one_line
+
+# How libraries that write in their own language report what Python raises as an OSError.
+_FOREIGN = {"SafetensorError": "os error", "RuntimeError": "PytorchStreamWriter"}
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn the disk's refusals into one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or one_line(error, 120)
+        raise InputError(f"'{path}' cannot be written: {reason}. Choose another place.") from error
+    except Exception as error:
+        sign = _FOREIGN.get(type(error).__name__)
+        if sign is None or sign not in str(error):
+            raise
+        reason = one_line(error, 120).rstrip(".")
+        raise InputError(f"'{path}' cannot be written: {reason}. Is the disk full? Choose another place.") from error
 
 
 @contextmanager
@@ -21,17 +40,26 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends without an error.
 
     The temporary keeps ``path``'s suffixes, because many writers choose their format by them.
+
+    Raises
+    ------
+    InputError
+        If ``path`` is a folder, or the disk refuses: full, read-only, not permitted.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder; give a file name in it.")
     temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name[-60:]}")
-    # made here rather than by tempfile, whose files are private: results are for the group, as the umask says
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield temporary
-        _open_up(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # made here rather than by tempfile, whose files are private: results are for the group, as the umask says
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        usual = temporary.stat().st_mode
+        try:
+            yield temporary
+            temporary.chmod(stat.S_IMODE(usual))  # safetensors makes its files private
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -48,40 +76,44 @@ def replacing_folder(path: Path, marker: str | None = None) -> Iterator[Path]:
     Raises
     ------
     InputError
-        Where ``path`` holds something else.
+        Where ``path`` holds something else, or the disk refuses: full, read-only, not permitted.
     """
+    path = Path(os.path.abspath(path))  # "." has no name to put a temporary beside
     if marker is not None and path.exists() and not (path / marker).exists() and not _is_empty_folder(path):
         raise InputError(f"'{path}' already holds something else; choose a new or empty folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[-60:]}-{secrets.token_hex(4)}")
     aside = temporary.with_name(temporary.name + "-old")
-    temporary.mkdir()
-    try:
-        yield temporary
-        for entry in temporary.rglob("*"):
-            _open_up(entry)
-        if path.exists():
-            os.replace(path, aside)
-        os.replace(temporary, path)
-    except BaseException:
-        if aside.exists() and not path.exists():
-            os.replace(aside, path)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if path.exists():  # else the old one could not be put back and must not be lost
-            shutil.rmtree(aside, ignore_errors=True)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        usual = stat.S_IMODE(temporary.stat().st_mode)
+        try:
+            yield temporary
+            for entry in temporary.rglob("*"):
+                _open_up(entry, usual)
+            if path.exists():
+                os.replace(path, aside)
+            os.replace(temporary, path)
+        except BaseException:
+            if aside.exists() and not path.exists():
+                os.replace(aside, path)
+            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if path.exists():  # else the old one could not be put back and must not be lost
+                shutil.rmtree(aside, ignore_errors=True)
+
+
+def _open_up(path: Path, usual: int) -> None:
+    """Give ``path`` the access of a new folder's content; what is linked also belongs to another folder."""
+    if path.is_dir():
+        path.chmod(usual)
+    elif path.stat().st_nlink == 1:
+        path.chmod(usual & 0o666)
 
 
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
-
-
-def _open_up(path: Path) -> None:
-    """Give ``path`` the usual access: the files safetensors writes are private, results are for the group."""
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
 def write_text(path: Path, text: str) -> None:

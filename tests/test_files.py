@@ -56,6 +56,73 @@ def test_files_and_folders_follow_the_umask(tmp_path: Path, mask: int) -> None:
     assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o777 & ~mask
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX's")
+def test_what_a_folder_shares_with_another_keeps_its_access(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.write_text("x")
+    shared.chmod(0o440)
+    with replacing_folder(tmp_path / "out") as folder:
+        os.link(shared, folder / "shared")
+        (folder / "own").write_text("x")
+        (folder / "own").chmod(0o600)
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o440
+    assert stat.S_IMODE((tmp_path / "out" / "own").stat().st_mode) & 0o400
+
+
+def test_the_umask_is_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # it belongs to the whole process: another thread's file would be open to everybody in between
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
+    write_text(tmp_path / "a", "x")
+    with replacing_folder(tmp_path / "b") as folder:
+        write_text(folder / "c", "x")
+
+
+class SafetensorError(Exception):
+    """By its name the writer's own, which is no OSError."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        OSError("4840000 requested and 2097024 written"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed\nwriting file data/17"),
+    ],
+)
+def test_a_disk_that_refuses_is_one_line(tmp_path: Path, error: Exception) -> None:
+    for writer in (replacing(tmp_path / "a"), replacing_folder(tmp_path / "b")):
+        with pytest.raises(InputError, match="cannot be written") as caught, writer:
+            raise error
+        assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_other_errors_pass(tmp_path: Path) -> None:
+    for error in (RuntimeError("a shape"), SafetensorError("a key"), KeyError("x")):
+        with pytest.raises(type(error)), replacing(tmp_path / "a"):
+            raise error
+
+
+def test_places_that_cannot_be_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text(tmp_path / "file" / "below", "x")
+    with pytest.raises(InputError, match="cannot be written"), replacing_folder(tmp_path / "file" / "below"):
+        pass
+    with pytest.raises(InputError, match="is a folder"):
+        write_text(tmp_path, "x")
+
+
+def test_the_present_folder_can_be_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    with replacing_folder(Path("."), "config.json") as folder:
+        (folder / "config.json").write_text("{}")
+    assert os.listdir(place) == ["config.json"]
+
+
 def test_long_names_fit(tmp_path: Path) -> None:
     path = tmp_path / ("スキャン" * 20 + ".nii.gz")
     write_text(path, "x")
@@ -98,7 +165,7 @@ def test_an_old_folder_that_cannot_be_put_back_is_kept(tmp_path: Path, monkeypat
         real(source, target)
 
     monkeypatch.setattr(os, "replace", flaky)
-    with pytest.raises(OSError, match="disk gone"), replacing_folder(path) as folder:
+    with pytest.raises(InputError, match="disk gone"), replacing_folder(path) as folder:
         (folder / "new").write_text("x")
     assert [entry.read_text() for entry in tmp_path.rglob("old")] == ["old"]
 

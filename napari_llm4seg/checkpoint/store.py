@@ -82,7 +82,7 @@ class Checkpoint:
         Raises
         ------
         InputError
-            Where ``path`` is a folder of something else.
+            Where ``path`` is a folder of something else, or the disk refuses.
         """
         from safetensors.torch import save_file
 
@@ -111,7 +111,8 @@ class Checkpoint:
                 if not packs_beside(ref, layers.parent):
                     taken = (layers / source.name).exists()
                     target = layers / (f"{source.name}-{ref.sha256[:8]}" if taken else source.name)
-                    shutil.copytree(source, target, copy_function=_link_or_copy)
+                    with replacing_folder(target) as folder:
+                        shutil.copytree(source, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
 
     def build(self, device: str | torch.device = "cpu") -> LLM4SegNet:
         """Return the network in eval mode on ``device``, its frozen layers found and checked.
@@ -137,7 +138,7 @@ class Checkpoint:
 def _link_or_copy(source: str, target: str) -> None:
     """Link a pack's file where the disk can: packs are large and never changed in place."""
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)  # the Hub's cache holds links, relative to where they lie
     except OSError:
         shutil.copy2(source, target)
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_llm4seg import files
 from napari_llm4seg.errors import InputError, LLM4SegError, one_line
 
 PathLike = str | os.PathLike[str]
@@ -93,26 +92,6 @@ def reading(path: Path, what: str) -> Iterator[None]:
             f"'{path.name}' cannot be read as {what}: {one_line(error, 160).rstrip('.')}. "
             "It may be damaged, cut off or of another format; export it again."
         ) from error
-
-
-@contextlib.contextmanager
-def replacing(path: PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place on success and vanishes on failure.
-
-    Raises
-    ------
-    InputError
-        If ``path`` is a folder, or the disk refuses: full, read-only, not permitted.
-    """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        raise InputError(f"'{path}' is a folder; give a file name in it.")
-    try:
-        with files.replacing(path) as temporary:
-            yield temporary
-    except OSError as error:
-        reason = error.strerror or one_line(error, 120)
-        raise InputError(f"'{path}' cannot be written: {reason}. Choose another place.") from error
 
 
 def plain(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:

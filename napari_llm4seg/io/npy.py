@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.io._files import PathLike, existing, plain, reading, replacing, stem_of
+from napari_llm4seg.files import replacing
+from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of
 from napari_llm4seg.volume import Volume
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.io._files import PathLike, existing, plain, reading, replacing, stem_of
+from napari_llm4seg.files import replacing
+from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of
 from napari_llm4seg.volume import Kind, Unit, Volume, affine_from_spacing
 
 if TYPE_CHECKING:

@@ -188,6 +188,21 @@ def test_layers_beside_a_checkpoint_go_along(tmp_path: Path, frozen: bool, targe
         third.build()
 
 
+def test_layers_that_are_links_are_carried_as_files(tmp_path: Path) -> None:
+    # as in the Hugging Face cache: every file is a relative link to a blob
+    origin = with_layer(tmp_path / "blobs" / "origin")
+    pack = tmp_path / "snapshot" / "layers" / "made-2"
+    pack.mkdir(parents=True)
+    for file in (tmp_path / "blobs" / "origin" / "layers" / "made-2").iterdir():
+        (pack / file.name).symlink_to(os.path.relpath(file, pack))
+    linked = Checkpoint(origin.config, origin.tensors, tmp_path / "snapshot")
+    for target in ("deep/er/out", "other/model.safetensors"):
+        same(Checkpoint.load(linked.save(tmp_path / target)), origin)
+        carried = (tmp_path / target).parent / "layers" if target.endswith("rs") else tmp_path / target / "layers"
+        assert not any(file.is_symlink() for file in carried.rglob("*"))
+        assert os.listdir(carried) == ["made-2"]
+
+
 def test_a_layer_of_the_same_folder_name_is_not_mistaken(tmp_path: Path) -> None:
     first = with_layer(tmp_path / "first")
     other = LLMLayer.random(SPEC, 2).state_dict()
