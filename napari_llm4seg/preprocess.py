@@ -67,6 +67,13 @@ class Preprocessor:
                 "Split the channels and segment one of them."
             )
 
+        if volume.channels > 1 and "nifti" in volume.metadata and np.dtype(volume.data.dtype) != np.uint8:
+            # pictures saved as NIfTI are 8-bit; wider values on a fourth axis are sequences, echoes or time points
+            raise InputError(
+                f"'{volume.name}' holds {volume.channels} volumes of {volume.data.dtype} values on a fourth axis, "
+                "which are no colours. Save the one to segment as its own file."
+            )
+
     def notes(self, volume: Volume) -> list[str]:
         """Return sentences about what will be converted, for the person to read."""
         wants_grey, channels = self.config.channels == "grey", volume.channels
@@ -99,7 +106,11 @@ class Preprocessor:
         InputError
             If the values are not real numbers or the channels cannot be converted.
         """
-        return (self._unit(volume, z) - self._mean) / self._sd / np.float32(self.config.divide)
+        values = self._unit(volume, z)
+        values -= self._mean
+        values /= self._sd
+        values /= np.float32(self.config.divide)
+        return values
 
     def _unit(self, volume: Volume, z: int) -> Float:
         """Return slice ``z`` with the checkpoint's channels, mapped to [0, 1] by the intensity rule."""
@@ -124,8 +135,11 @@ class Preprocessor:
         if not high > low:  # constant slice: mid-grey, so that the network sees an ordinary input
             return np.full(values.shape, 0.5, dtype=np.float32)
         # in float64, because 64-bit integers exceed float32's precision; halved, because high - low may overflow
-        unit = (values * 0.5 - low * 0.5) / (high * 0.5 - low * 0.5)
-        return np.clip(unit, 0.0, 1.0).astype(np.float32)
+        # and in place: a whole-slide image takes gigabytes
+        values *= 0.5
+        values -= low * 0.5
+        values /= high * 0.5 - low * 0.5
+        return np.clip(values, 0.0, 1.0, out=values).astype(np.float32)
 
     def _channels(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Drop alpha and convert between grey and colour; (C, Y, X) in and out."""

@@ -7,33 +7,27 @@ import datetime
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.errors import Cancelled, ConfigError
 from napari_llm4seg.predict.device import choose_device, describe_device
-from napari_llm4seg.predict.forward import Cancel, Folding, Forward
-from napari_llm4seg.predict.order import SliceLog, slice_order
-from napari_llm4seg.predict.postprocess import drop_islands, label_dtype, labels_from_probabilities
-from napari_llm4seg.predict.tiling import Blend, Tiling
+from napari_llm4seg.predict.forward import Cancel, Folding
+from napari_llm4seg.predict.order import slice_order
+from napari_llm4seg.predict.run import OnProgress, OnSlice, Run
 from napari_llm4seg.preprocess import Preprocessor
 from napari_llm4seg.volume import Prediction, Volume
 
 if TYPE_CHECKING:
     from napari_llm4seg.checkpoint import Checkpoint
-
-Float = npt.NDArray[np.float32]
-OnProgress = Callable[[int, int, str], Any]
-OnSlice = Callable[[int, npt.NDArray[Any], Float], Any]
 
 
 class Predictor:
@@ -128,7 +122,7 @@ class Predictor:
         self._preprocessor.check(volume)
         order = slice_order(volume.n_slices, slices, first)
         with self._turn(cancel):
-            run = _Run(self, volume, order, progress, cancel, on_slice, keep_probabilities)
+            run = Run(self, volume, order, progress, cancel, on_slice, keep_probabilities)
             run.go()
         return Prediction(
             labels=run.labels,
@@ -157,7 +151,7 @@ class Predictor:
         state: str | None = getattr(block, "state", None)
         return "swapped" if state == "on" and getattr(block, "swapped", False) else state
 
-    def _provenance(self, run: _Run, seconds: float) -> dict[str, Any]:
+    def _provenance(self, run: Run, seconds: float) -> dict[str, Any]:
         config = self.checkpoint.config
         block = config.model.block
         return {
@@ -180,115 +174,6 @@ class Predictor:
             "seconds": round(seconds, 3),
             "messages": [*run.messages, *run.log.sentences()],
         }
-
-
-class _Run:
-    """One prediction on its way."""
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        volume: Volume,
-        order: list[int],
-        progress: OnProgress | None,
-        cancel: Cancel | None,
-        on_slice: OnSlice | None,
-        keep_probabilities: bool,
-    ) -> None:
-        model = predictor.checkpoint.config.model
-        self.volume, self.order, self.config = volume, order, predictor.config
-        self._model, self._preprocessor = model, predictor._preprocessor
-        self._progress, self._cancel, self._on_slice = progress, cancel, on_slice
-        self.messages: list[str] = list(self._preprocessor.notes(volume))
-        self.log = SliceLog(volume.n_slices)
-        self.forward = Forward(
-            predictor.net, predictor._fold, model.head, predictor.config, predictor.device, self.messages.append, cancel
-        )
-        self.labels: npt.NDArray[Any] = np.zeros(volume.grid, dtype=label_dtype(model.classes))
-        self.probabilities: npt.NDArray[np.float16] | None = None
-        if keep_probabilities:
-            self.probabilities = np.zeros((model.out_channels, *volume.grid), dtype=np.float16)
-        self._tiling: Tiling | None = None
-        if self.config.mode == "tiles":
-            patch = predictor.checkpoint.config.preprocess.size
-            self._tiling = Tiling(volume.grid[1:], patch, self.config.overlap)
-        self._done = 0
-
-    def go(self) -> None:
-        """Run every slice: the first alone, so that it is seen at once, then as many together as fit."""
-        self._report(0)
-        position = 0
-        while position < len(self.order):
-            count = 1 if position == 0 or self._tiling else self.forward.batch
-            group = self.order[position : position + count]
-            self._run(group)
-            position += len(group)
-
-    def _run(self, group: list[int]) -> None:
-        self._check()
-        part = self._read(group)
-        self.forward.non_finite = False
-        if self._tiling is None:
-            images, trace = self._preprocessor.apply(part, range(len(group)))
-            found = self._preprocessor.invert(self.forward.probabilities(images), trace)
-        else:
-            found = self._tiled(part)[None]
-        if self.forward.non_finite:
-            for z in group:
-                self.log.note(z, "places where the network gave no finite value; they count as probability 0")
-        for z, probabilities in zip(group, found, strict=True):
-            self._take(z, probabilities)
-        if self._tiling is None:
-            self._report(len(group))
-
-    def _read(self, group: list[int]) -> Volume:
-        """Return the slices of ``group`` in memory; each is read once, however lazy its source."""
-        read = []
-        for z in group:
-            values = self.volume.slice_at(z)
-            self.log.add(z, values)
-            read.append(values)
-        return self.volume.with_data(np.stack(read, axis=1))
-
-    def _tiled(self, part: Volume) -> Float:
-        """Return the probabilities (K, Y, X) of the one slice of ``part``."""
-        assert self._tiling is not None
-        padded = self._tiling.pad(self._preprocessor.prepare(part, 0))
-        blend = Blend(self._tiling, self._model.out_channels)
-        first = 0
-        while first < len(self._tiling):
-            self._check()
-            tiles = torch.from_numpy(self._tiling.tiles(padded, first, self.forward.batch))
-            blend.add(first, self.forward.probabilities(tiles).numpy())
-            first += len(tiles)
-            self._report(len(tiles))
-        return blend.result()
-
-    def _take(self, z: int, probabilities: Float) -> None:
-        labels = labels_from_probabilities(probabilities, self._model.classes, self._model.head, self.config.threshold)
-        labels = drop_islands(labels, self.config.min_area)
-        self.labels[z] = labels
-        if self.probabilities is not None:
-            self.probabilities[:, z] = probabilities
-        self._check()
-        if self._on_slice is not None:
-            self._on_slice(z, labels, probabilities)
-
-    def _check(self) -> None:
-        if self._cancel is not None and self._cancel():
-            raise Cancelled("Stopped.")
-
-    def _report(self, newly_done: int) -> None:
-        self._done += newly_done
-        if self._progress is None:
-            return
-        if self._tiling is None:
-            self._progress(self._done, len(self.order), f"slice {self._done}/{len(self.order)}")
-            return
-        each = len(self._tiling)
-        finished, tile = divmod(self._done, each)
-        message = f"slice {finished}/{len(self.order)}" + (f", tile {tile}/{each}" if tile else "")
-        self._progress(self._done, each * len(self.order), message)
 
 
 def _package_version() -> str:

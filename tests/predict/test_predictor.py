@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 from napari_llm4seg.config import ClassSpec, PredictConfig
 from napari_llm4seg.errors import Cancelled, ConfigError, DeviceError, InputError
+from napari_llm4seg.io import read, write
 from napari_llm4seg.predict import Predictor
+from napari_llm4seg.preprocess import Preprocessor
 from napari_llm4seg.volume import Volume
 from tests.predict.helpers import Identity, checkpoint
 
@@ -173,6 +176,20 @@ def test_cancel_stops_the_run_and_the_predictor_stays_usable(mode: str) -> None:
     assert model.predict(scan()).labels.shape == (1, 16, 16)
 
 
+def test_cancel_acts_between_the_slices_of_a_batch_before_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[int] = []
+    prepare = Preprocessor.prepare
+
+    def counted(self: Preprocessor, volume: Volume, z: int) -> Any:
+        prepared.append(z)
+        return prepare(self, volume, z)
+
+    monkeypatch.setattr(Preprocessor, "prepare", counted)
+    with pytest.raises(Cancelled):
+        predictor(batch=8).predict(scan((1, 9, 16, 16)), cancel=lambda: len(prepared) >= 3)
+    assert len(prepared) == 3
+
+
 def test_cancel_before_the_start() -> None:
     with pytest.raises(Cancelled):
         predictor().predict(scan(), cancel=lambda: True)
@@ -321,6 +338,16 @@ def test_colour_for_a_grey_model_is_its_brightness() -> None:
     found, said = messages(Volume(data))
     np.testing.assert_allclose(found[:, 8:], (0.299 * 200 + 0.587 * 100 + 0.114 * 50) / 255, atol=1e-3)
     assert said == ["This checkpoint expects grey images; the scan is in colour. It was run on its brightness."]
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_sequences_in_one_nifti_are_not_taken_for_colours(tmp_path: Path, channels: int) -> None:
+    sequences = np.random.default_rng(0).integers(0, 900, (channels, 2, 8, 8)).astype(np.int16)
+    write(tmp_path / "mri.nii.gz", Volume(sequences))
+    with pytest.raises(InputError, match=f"'mri' holds {channels} volumes of int16"):
+        predictor().predict(read(tmp_path / "mri.nii.gz"))
+    write(tmp_path / "photo.nii.gz", Volume(sequences.astype(np.uint8)))
+    assert predictor().predict(read(tmp_path / "photo.nii.gz")).labels.shape == (2, 8, 8)
 
 
 def test_grey_for_a_colour_model_is_repeated_and_alpha_is_dropped() -> None:
