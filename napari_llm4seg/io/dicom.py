@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.io._files import PathLike, existing, plain, reading
+from napari_llm4seg.io._dicom_pixels import functional_groups, pixels_of
+from napari_llm4seg.io._files import PathLike, existing, reading
 from napari_llm4seg.io._geometry import Slice, plane_affine, stack_affine, ultrasound_spacing
 from napari_llm4seg.volume import Unit, Volume
 
@@ -29,8 +30,6 @@ _NO_SCAN = {
     "KO": "a list of key images",
     "ECG": "a curve",
 }
-# Their values are physical quantities; an inverted display must not turn them round.
-_QUANTITATIVE = ("CT", "PT", "NM")
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def read(path: PathLike) -> Volume:
     path = existing(path)
     with reading(path, "a DICOM image"):
         dataset = _dataset(path)
-        pixels = _pixels(dataset, path.name)
+        pixels = pixels_of(dataset, path.name)
         affine, unit, order, messages = _frames_grid(dataset, pixels.shape[1])
         pixels = pixels[:, order]
     return Volume(
@@ -140,7 +139,7 @@ def _stack(folder: Path, entries: list[_Entry]) -> Volume:
     for entry in (entries[i] for i in order):
         with reading(entry.path, "a DICOM image"):
             dataset = _dataset(entry.path)
-            slices.append(_pixels(dataset, entry.path.name)[:, 0])
+            slices.append(pixels_of(dataset, entry.path.name)[:, 0])
     if len({piece.shape for piece in slices}) > 1:
         raise InputError(f"'{folder.name}' mixes grey and colour images. Keep one kind in the folder.")
     unit: Unit = "mm"
@@ -189,80 +188,6 @@ def _dataset(path: Path) -> Any:
     return dataset
 
 
-def _pixels(dataset: Any, name: str) -> Array:
-    """Return (C, Z, Y, X) in the file's own frame order."""
-    from pydicom.pixels.processing import apply_color_lut
-
-    array = _decoded(dataset, name)
-    photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
-    if photometric == "PALETTE COLOR":
-        array = apply_color_lut(array, dataset)
-        if array.dtype == np.uint16:
-            array = (array >> 8).astype(np.uint8)
-    colour = int(dataset.get("SamplesPerPixel", 1)) > 1 or photometric == "PALETTE COLOR"
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    array = array.reshape(frames, int(dataset.Rows), int(dataset.Columns), -1 if colour else 1)
-    if not colour:
-        array = _rescaled(_upright(array, dataset, photometric), dataset)
-    return np.ascontiguousarray(np.moveaxis(plain(array, name), -1, 0))
-
-
-def _decoded(dataset: Any, name: str) -> Array:
-    from pydicom.pixels.utils import pixel_array
-
-    syntax = dataset.file_meta.TransferSyntaxUID
-    try:
-        return np.asarray(pixel_array(dataset))
-    except (RuntimeError, NotImplementedError) as error:
-        if not syntax.is_compressed:
-            raise
-        raise InputError(
-            f"'{name}' is compressed as {syntax.name}, which cannot be decoded here, or it is damaged. "
-            "Export it uncompressed or as JPEG 2000."
-        ) from error
-
-
-def _upright(array: Array, dataset: Any, photometric: str) -> Array:
-    if photometric != "MONOCHROME1" or str(dataset.get("Modality", "")) in _QUANTITATIVE:
-        return array
-    if int(dataset.get("PixelRepresentation", 0)):
-        return ~array
-    return np.asarray((1 << int(dataset.BitsStored)) - 1 - array.astype(np.int64)).astype(array.dtype)
-
-
-def _rescaled(array: Array, dataset: Any) -> Array:
-    """Apply the modality transform; whole numbers stay integers of the smallest type that fits."""
-    if dataset.get("ModalityLUTSequence"):
-        from pydicom.pixels.processing import apply_modality_lut
-
-        return np.asarray(apply_modality_lut(array, dataset))
-    slope, intercept = _rescale(dataset)
-    if (slope, intercept) == (1.0, 0.0):
-        return array
-    if array.dtype.kind not in "ui" or not (slope.is_integer() and intercept.is_integer()):
-        return np.asarray(array.astype(np.float32) * np.float32(slope) + np.float32(intercept))
-    values = array.astype(np.int64) * int(slope) + int(intercept)
-    fits = np.iinfo(np.int16)
-    return values.astype(np.int16 if fits.min <= values.min() and values.max() <= fits.max else np.int32)
-
-
-def _rescale(dataset: Any) -> tuple[float, float]:
-    """Return slope and intercept, in enhanced files from the functional groups."""
-    for source in (dataset, *_groups(dataset, 0, "PixelValueTransformationSequence")):
-        if "RescaleSlope" in source:
-            return float(source.RescaleSlope), float(source.get("RescaleIntercept") or 0)
-    return 1.0, 0.0
-
-
-def _groups(dataset: Any, frame: int, name: str) -> Iterator[Any]:
-    """Yield the items ``name`` of a frame's functional groups, its own before the shared ones."""
-    for holder in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
-        items = dataset.get(holder) or []
-        index = frame if holder.startswith("Per") else 0
-        if index < len(items):
-            yield from items[index].get(name) or []
-
-
 def _frames_grid(dataset: Any, frames: int) -> tuple[npt.NDArray[np.float64], Unit, Sequence[int], list[str]]:
     if frames > 1:
         planes = [plane for frame in range(frames) if (plane := _frame_plane(dataset, frame)) is not None]
@@ -276,7 +201,7 @@ def _frames_grid(dataset: Any, frames: int) -> tuple[npt.NDArray[np.float64], Un
 def _frame_plane(dataset: Any, frame: int) -> Slice | None:
     merged: dict[str, Any] = {}
     for name in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
-        for item in _groups(dataset, frame, name):
+        for item in functional_groups(dataset, frame, name):
             for element in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
                 if element in item:
                     merged.setdefault(element, item[element].value)

@@ -216,6 +216,19 @@ def test_rescale(tmp_path: Path, slope: float, intercept: float, dtype: type[np.
     np.testing.assert_array_equal(volume.data[0, 0], pixels.astype(float) * slope + intercept)
 
 
+def test_frames_are_rescaled_each_by_its_own_slope(tmp_path: Path) -> None:
+    frames = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
+    groups = []
+    for slope, intercept in ((0.5, 1.0), (2.0, -3.0)):
+        transform, group = Dataset(), Dataset()
+        transform.RescaleSlope, transform.RescaleIntercept = slope, intercept
+        group.PixelValueTransformationSequence = [transform]
+        groups.append(group)
+    dataset = made(frames, PerFrameFunctionalGroupsSequence=groups)
+    values = read(save(dataset, tmp_path / "a.dcm")).data[0]
+    np.testing.assert_array_equal(values, np.stack([frames[0] * 0.5 + 1, frames[1] * 2.0 - 3]))
+
+
 def test_detector_spacing_is_said(tmp_path: Path) -> None:
     volume = read(save(made(np.eye(4, dtype=np.uint16), ImagerPixelSpacing=[0.2, 0.3]), tmp_path / "dx.dcm"))
     np.testing.assert_allclose(volume.spacing[1:], (0.2, 0.3))
