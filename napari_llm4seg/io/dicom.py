@@ -60,12 +60,13 @@ def read(path: PathLike) -> Volume:
         pixels = pixels_of(dataset, path.name)
         affine, unit, order, messages = _frames_grid(dataset, pixels.shape[1])
         pixels = pixels[:, order]
+        identity = _identity(dataset)  # inside: a damaged element is found only when it is asked for
     return Volume(
         data=pixels,
         affine=affine,
         unit=unit,
         name=path.name if path.suffix.lower() not in (".dcm", ".dicom", ".ima") else path.stem,
-        metadata={"source_path": str(path), "messages": messages, "dicom": _identity(dataset)},
+        metadata={"source_path": str(path), "messages": messages, "dicom": identity},
     )
 
 

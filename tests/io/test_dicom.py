@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
@@ -131,6 +131,7 @@ def test_cut_off(tmp_path: Path, name: str) -> None:
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1))
+@example(24804)  # an identifier of an unknown kind
 def test_damaged_bytes_never_give_a_traceback(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     whole = bytearray((CARRIED / "MR_small.dcm").read_bytes())
