@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from napari_llm4seg.checkpoint import Checkpoint
-from napari_llm4seg.config import ModelConfig
-from napari_llm4seg.engine.data import Case, Samples, Split, load_cases, load_samples, split_cases
+from napari_llm4seg.config import FitConfig, ModelConfig, PreprocessConfig
+from napari_llm4seg.engine.data import Case, Split, load_cases, load_samples, split_cases
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
 from napari_llm4seg.engine.recipe import Recipe
 from napari_llm4seg.errors import InputError
@@ -62,14 +62,14 @@ def train_recipe(
     started = time.monotonic()
     result: FitResult | None = None
     for stage, (preprocess, config) in enumerate(runs):
-        by_part = {}
-        for part, names in (("train", split.train), ("val", split.val)):
-            chosen = [case for case in cases if case.name in set(names)]
-            by_part[part] = load_samples(chosen, preprocess, recipe.model.classes, progress)
+        train, val = (
+            load_samples([c for c in cases if c.name in names], preprocess, recipe.model.classes, progress)
+            for names in (set(split.train), set(split.val))
+        )
         result = fit(
             fabrics[stage],
             net,
-            (by_part["train"], by_part["val"]),
+            (train, val),
             config,
             folder=out / f"stage{stage + 1}",
             threshold=recipe.predict.threshold,
@@ -77,19 +77,10 @@ def train_recipe(
             cancel=cancel,
         )
         net.load_state_dict(result.tensors, strict=False)
-        history.append(
-            {
-                "size": list(preprocess.size),
-                "fit": config.model_dump(),
-                "best_epoch": result.best_epoch,
-                "val_iou": round(result.best_score, 4),
-                "seconds": round(sum_seconds(result), 1),
-            }
-        )
+        history.append(_stage_facts(preprocess, config, result))
     assert result is not None  # a recipe always has a run
-    card = recipe.card.model_copy(
-        update={"training": _training_facts(split, history, by_part["train"], time.monotonic() - started)}
-    )
+    facts = _training_facts(split, history, len(train), time.monotonic() - started)
+    card = recipe.card.model_copy(update={"training": facts})
     config_out = recipe.checkpoint_config().model_copy(update={"card": card})
     checkpoint = Checkpoint(config_out, result.tensors, out / "checkpoint")
     checkpoint.save(out / "checkpoint")
@@ -111,12 +102,22 @@ def sum_seconds(result: FitResult) -> float:
     return total
 
 
-def _training_facts(split: Split, stages: list[dict[str, Any]], train: Samples, seconds: float) -> dict[str, Any]:
+def _stage_facts(preprocess: PreprocessConfig, config: FitConfig, result: FitResult) -> dict[str, Any]:
+    return {
+        "size": list(preprocess.size),
+        "fit": config.model_dump(),
+        "best_epoch": result.best_epoch,
+        "val_iou": round(result.best_score, 4),
+        "seconds": round(sum_seconds(result), 1),
+    }
+
+
+def _training_facts(split: Split, stages: list[dict[str, Any]], n_train: int, seconds: float) -> dict[str, Any]:
     return {
         "cases": {part: len(names) for part, names in asdict(split).items()},
         "stages": stages,
         "seconds_this_session": round(seconds, 1),
-        "train_samples": len(train),
+        "train_samples": n_train,
         "versions": {
             "python": platform.python_version(),
             "torch": str(torch.__version__),
