@@ -22,8 +22,7 @@ from torch import Tensor
 from napari_llm4seg.assets import asset
 from napari_llm4seg.config import LayerRef, explain
 from napari_llm4seg.errors import CheckpointError, LLM4SegError, one_line
-from napari_llm4seg.files import cache_folder as cache_folder  # known by this module's name too
-from napari_llm4seg.files import read_json, replacing_folder, sha256
+from napari_llm4seg.files import cache_folder, read_json, replacing_folder, sha256
 from napari_llm4seg.models.llm_layer import LLMLayer, check_tensors
 from napari_llm4seg.models.spec import LayerSpec
 

@@ -15,13 +15,12 @@ from torch import Tensor
 from napari_llm4seg.assets import asset
 from napari_llm4seg.config import LayerRef
 from napari_llm4seg.errors import CheckpointError, InputError
-from napari_llm4seg.files import sha256
+from napari_llm4seg.files import cache_folder, sha256
 from napari_llm4seg.models.llm_layer import LLMLayer
 from napari_llm4seg.models.packs import (
     PACK,
     WEIGHTS,
     LayerPack,
-    cache_folder,
     find_pack,
     layer_from_checkpoint,
     packs_beside,
