@@ -44,6 +44,11 @@ def test_a_group_never_straddles_parts_and_every_case_is_in_one(sizes: list[int]
             parts[name.split("-")[0]].add(part)
     assert all(len(found) == 1 for found in parts.values())
     assert sorted(split.train + split.val + split.test) == sorted(c.name for c in cases)
+    for stratum in map(str, range(strata)):
+        names = {c.name for c in cases if c.stratum == stratum}
+        # whole groups may leave a part short, never overfull: what is asked for as training is there
+        assert len(names & set(split.test)) <= round(0.25 * len(names))
+        assert len(names & set(split.val)) <= round(0.15 * len(names))
 
 
 def test_each_stratum_is_split_in_the_asked_for_fractions() -> None:

@@ -67,6 +67,11 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(
     assert resumed.best_epoch == straight.best_epoch
     assert all(torch.equal(resumed.tensors[name], tensor) for name, tensor in straight.tensors.items())
     assert [row["loss"] for row in resumed.history] == [row["loss"] for row in straight.history]
+    ends = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("straight", "stopped")]
+    for part in ("net", "ema"):  # the moving average too, whether or not it was the best
+        assert ends[0][part]
+        assert ends[0][part].keys() == ends[1][part].keys()
+        assert all(torch.equal(ends[1][part][name], tensor) for name, tensor in ends[0][part].items())
 
 
 def test_a_finished_run_is_returned_without_training(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:

@@ -98,6 +98,13 @@ def test_one_bit_palette_colour_and_wide_masks(tmp_path: Path) -> None:
     assert labels.max() == 1234
 
 
+def test_a_jpeg_mask_is_cut_in_the_middle(tmp_path: Path) -> None:
+    bands = np.repeat(np.array([0, 100, 155, 255], dtype=np.uint8), 16)  # 16 wide: no band shares a JPEG block
+    Image.fromarray(np.tile(bands, (16, 1))).save(tmp_path / "m.jpg", quality=95)
+    found = read_mask(tmp_path / "m.jpg", (1, 16, 64))
+    np.testing.assert_array_equal(found[0], np.tile(bands > 127, (16, 1)))
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_lossy_masks_are_cut_in_the_middle(tmp_path: Path, suffix: str) -> None:
     Image.fromarray(DISC * 255).save(tmp_path / "m.jpg", quality=95)

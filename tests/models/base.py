@@ -108,6 +108,15 @@ class ArchitectureTester:
         assert features[-1].shape[2:] == tuple(side // backbone.output_stride for side in self.image().shape[2:])
         torch.testing.assert_close(backbone(self.image()), backbone.decode(features))
 
+    def test_every_skip_and_the_bottleneck_reach_the_logits(self) -> None:
+        backbone = self.net().train().backbone  # untrained running statistics would drown what comes through
+        with torch.no_grad():
+            features = backbone.encode(self.image())
+            logits = backbone.decode(features)
+            for i, feature in enumerate(features):
+                noise = torch.randn(feature.shape, generator=torch.Generator().manual_seed(i))
+                assert not torch.allclose(backbone.decode([*features[:i], noise, *features[i + 1 :]]), logits), i
+
     def test_every_trained_weight_takes_a_gradient(self) -> None:
         net = self.net().train()
         net(self.image()).square().mean().backward()
