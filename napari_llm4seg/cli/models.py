@@ -154,10 +154,8 @@ def keep(folder: Path, repository: str) -> Path:
 
     root = cache_folder() / "checkpoints"
     place = root / repository.split("/")[-1]
-    if (
-        (place.exists()
-        and not _came_from(place, repository))
-        or any(entry.name == place.name and entry.path != place for entry in starters())
+    if (place.exists() and not _came_from(place, repository)) or any(
+        entry.name == place.name and entry.path != place for entry in starters()
     ):
         place = root / repository.replace("/", "--")
     with replacing_folder(place) as temporary:

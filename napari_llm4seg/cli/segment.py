@@ -197,11 +197,11 @@ def segment_file(
     place = target(volume)
     with ProgressLine(path.name) as progress:
         prediction = predictor.predict(volume, progress=progress, keep_probabilities=extras.probabilities is not None)
-    case: dict[str, Any] = {"output": str(write(place, prediction))}
+    case: dict[str, Any] = {"output": str(write(place, prediction, like=volume))}
     if extras.overlay is not None:
         case["overlay"] = str(write_overlay(extras.overlay, volume, prediction))
     if extras.probabilities is not None:
-        case["probabilities"] = str(write(extras.probabilities, _probability_volume(prediction)))
+        case["probabilities"] = str(write(extras.probabilities, _probability_volume(prediction), like=volume))
     said = [*volume.metadata.get("messages", ()), *prediction.provenance.get("messages", ())]
     return case | {
         "shape": list(volume.grid),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,11 +20,10 @@ from napari_llm4seg.cli.console import (
     line,
     print_json,
 )
-from napari_llm4seg.errors import Cancelled, ConfigError, one_line
+from napari_llm4seg.errors import Cancelled, ConfigError
 
 if TYPE_CHECKING:
     from napari_llm4seg.checkpoint import Checkpoint
-    from napari_llm4seg.engine.data import Case
     from napari_llm4seg.engine.fit import Event
     from napari_llm4seg.engine.recipe import Recipe
     from napari_llm4seg.predict.evaluate import Evaluation
@@ -94,6 +93,7 @@ def train_and_test(recipe: Recipe, out: Path, device: str) -> dict[str, Any]:
     from napari_llm4seg.engine.run import train_recipe
     from napari_llm4seg.files import write_text
     from napari_llm4seg.predict import Predictor
+    from napari_llm4seg.predict.evaluate import evaluate_pairs
 
     reading = ProgressLine("reading")
     bar = ProgressLine("training", on_pipe=False)
@@ -104,7 +104,8 @@ def train_and_test(recipe: Recipe, out: Path, device: str) -> dict[str, Any]:
     started = time.monotonic()
     line(f"testing once on {len(split.test)} images at their own resolution")
     held_back = [case for case in cases if case.name in set(split.test)]
-    evaluation = score(Predictor(checkpoint, device), held_back)
+    with ProgressLine("testing") as testing:
+        evaluation = evaluate_pairs(Predictor(checkpoint, device), [case.pair for case in held_back], testing)
     scores = card_scores(evaluation, checkpoint)
     tested = with_scores(checkpoint, scores)
     tested.save(out / CHECKPOINT)
@@ -142,28 +143,6 @@ def teller(bar: ProgressLine) -> Callable[[int, int, Event], None]:
         )
 
     return tell
-
-
-def score(predictor: Any, cases: Sequence[Case]) -> Evaluation:
-    """Return the scores of ``cases``, each segmented at its own resolution; failures are kept apart."""
-    from napari_llm4seg.io import read
-    from napari_llm4seg.io.pairs import read_mask
-    from napari_llm4seg.predict.evaluate import Evaluation, Failure, score_case
-
-    classes = predictor.checkpoint.config.model.classes
-    scored, failures = [], []
-    with ProgressLine("testing") as progress:
-        for done, case in enumerate(cases):
-            progress(done, len(cases), f"image {done}/{len(cases)}")
-            try:
-                volume = read(case.pair.image)
-                truth = read_mask(case.pair.mask, volume)
-                labels = predictor.predict(volume, keep_probabilities=False).labels
-                scored.append(score_case(case.name, labels, truth, classes, volume.spacing, volume.unit))
-            except Exception as error:
-                failures.append(Failure(case.name, one_line(error)))
-    config = {"sha256": predictor.checkpoint.digest, "predict": predictor.config.model_dump(mode="json")}
-    return Evaluation(tuple(scored), tuple(failures), config | {"device": str(predictor.device)})
 
 
 def card_scores(evaluation: Evaluation, checkpoint: Checkpoint) -> dict[str, Any]:

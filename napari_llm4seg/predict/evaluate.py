@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,16 @@ def evaluate(
         If the folders hold no pairs.
     Cancelled
     """
-    pairs = find_pairs(images_dir, masks_dir)
+    return evaluate_pairs(predictor, find_pairs(images_dir, masks_dir), progress, cancel)
+
+
+def evaluate_pairs(
+    predictor: Predictor,
+    pairs: Sequence[Pair],
+    progress: Callable[[int, int, str], Any] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> Evaluation:
+    """As ``evaluate``, for pairs that are at hand already."""
     cases: list[CaseScore] = []
     failures: list[Failure] = []
     for done, pair in enumerate(pairs):
