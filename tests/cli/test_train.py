@@ -12,6 +12,7 @@ from PIL import Image
 
 from napari_llm4seg.checkpoint import Checkpoint
 from napari_llm4seg.cli import train as train_module
+from napari_llm4seg.predict import evaluate as evaluate_module
 
 pytestmark = pytest.mark.slow  # loads lightning-fabric and MONAI
 
@@ -62,7 +63,7 @@ def test_the_test_part_is_looked_at_once(llm4seg, run, monkeypatch) -> None:
     def refuse(*_, **__):
         raise AssertionError("looked again")
 
-    monkeypatch.setattr(train_module, "score", refuse)
+    monkeypatch.setattr(evaluate_module, "evaluate_pairs", refuse)
     second = llm4seg("train", recipe, "-o", out, "--device", "cpu", "--json")
     assert second.status == 0
     assert second.json == report
