@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 
@@ -71,7 +73,10 @@ def hd95(pred: Mask, truth: Mask, spacing: tuple[float, ...]) -> float:
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
     batches = [torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (pred, truth)]
-    distance = compute_hausdorff_distance(
-        batches[0], batches[1], include_background=True, percentile=95, spacing=[float(step) for step in spacing]
-    )
+    with warnings.catch_warnings():
+        # MONAI calls a deprecated option of its own for every image
+        warnings.simplefilter("ignore", FutureWarning)
+        distance = compute_hausdorff_distance(
+            batches[0], batches[1], include_background=True, percentile=95, spacing=[float(step) for step in spacing]
+        )
     return float(distance.item())
