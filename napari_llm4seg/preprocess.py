@@ -86,6 +86,12 @@ class Preprocessor:
             notes.append(
                 "This checkpoint expects colour images; the scan is grey. It was run on the grey values three times."
             )
+        dtype = np.dtype(volume.data.dtype)
+        if self.config.intensity == "uint8" and dtype not in (np.uint8, np.bool_):
+            notes.append(
+                f"This checkpoint was made for 8-bit images; {dtype} values beyond 0 to 255 are stretched to that "
+                "range slice by slice. If the scan is of another kind than its training images, do not trust the mask."
+            )
         return notes
 
     def prepare(self, volume: Volume, z: int) -> Float:

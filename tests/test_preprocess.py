@@ -195,3 +195,14 @@ def test_labels_go_to_the_networks_grid_unmixed() -> None:
     np.testing.assert_array_equal(found[0, :, 2:6], inner)
     assert (found[0, :, :2] == 255).all()
     assert (found[0, :, 6:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "intensity", "said"),
+    [(np.uint8, "uint8", False), (bool, "uint8", False), (np.int16, "uint8", True), (np.int16, "percentile", False)],
+)
+def test_values_of_another_kind_than_the_checkpoint_was_made_for_are_said(
+    dtype: Any, intensity: str, said: bool
+) -> None:
+    notes = preprocessor(intensity=intensity).notes(volume([[0, 1]], dtype))
+    assert any("made for 8-bit images" in note for note in notes) is said

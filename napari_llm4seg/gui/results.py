@@ -192,6 +192,7 @@ class Result:
             return not self.alive()
         if self._created:
             self._viewer.layers.remove(layer)
+            self._select_scan()
         for z, old in self._old_slices.items():
             if self._step:
                 _set_as_step(layer, z, old)
@@ -205,6 +206,13 @@ class Result:
         for channel in self._channels:
             self._restore(channel)
         return True
+
+    def _select_scan(self) -> None:
+        """Leave the person on the scan rather than on nothing."""
+        wanted = own_metadata(self._labels).get("scan")
+        for layer in self._viewer.layers:
+            if layer_id(layer) == wanted:
+                self._viewer.layers.selection.active = layer
 
     def _restore(self, channel: _Channel) -> None:
         image = channel.layer

@@ -293,7 +293,8 @@ def test_nan_and_infinities_become_the_finite_extremes_and_are_said() -> None:
 
 def test_a_scan_without_any_finite_value_is_said() -> None:
     _, said = messages(Volume(np.full((1, 1, 8, 8), np.nan)))
-    assert said == ["The scan has no finite value at all; zeros were put in their place."]
+    assert said[0].startswith("This checkpoint was made for 8-bit images; float64 values")
+    assert said[1:] == ["The scan has no finite value at all; zeros were put in their place."]
 
 
 @pytest.mark.parametrize("value", [0, 7, 255])

@@ -136,7 +136,5 @@ def _hint(facts: Facts) -> Message | None:
     """Say calmly when model and scan come from different modalities."""
     if facts.scan is None or facts.entry is None or facts.entry.card is None:
         return None
-    scan, model = words.modality(facts.scan.modality), words.modality(facts.entry.card.modality)
-    if scan and model and scan != model:
-        return Message("warning", f"This model was trained on {model}; the scan is {scan}. Expect a poor mask.")
-    return None
+    text = words.mismatch(facts.scan.modality, facts.entry.card.modality)
+    return Message("warning", text) if text else None

@@ -270,7 +270,11 @@ class SegmentController:
     def _on_result(self, run: Run, prediction: Any) -> None:
         provenance = dict(prediction.provenance)
         self._settle(run, provenance)
-        self._message = run.summary([str(note) for note in provenance.get("messages", ())])
+        message = run.summary([str(note) for note in provenance.get("messages", ())])
+        card = self.session.model.card if self.session.model is not None else None
+        # said before the run as well; a result must not make it forgotten
+        doubt = words.mismatch(run.scan.modality, card.modality) if card is not None else ""
+        self._message = Message("warning", f"{message.text} {doubt}") if doubt else message
         self._render()
 
     def _on_error(self, run: Run, error: BaseException) -> None:
@@ -317,9 +321,11 @@ class SegmentController:
         if self._run is not None or not self._undo:
             return
         result = self._undo[-1]
-        if result.undo():
-            # Removing a layer may have changed the list already.
-            self._undo = [other for other in self._undo if other is not result]
+        taken_back = result.undo()
+        # An edited result is the person's now: the next press goes on to the run before it. And removing a layer may
+        # have changed the list already.
+        self._undo = [other for other in self._undo if other is not result]
+        if taken_back:
             self._message = Message("info", "The last result was taken back.")
             self.session.result_id = self._undo[-1].id if self._undo else None
         else:

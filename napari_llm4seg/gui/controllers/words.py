@@ -30,6 +30,14 @@ def modality(text: str) -> str:
     return ""
 
 
+def mismatch(scan: str, model: str) -> str:
+    """Return a sentence where the modalities of scan and model are known and differ, or an empty string."""
+    here, there = modality(scan), modality(model)
+    if not here or not there or here == there:
+        return ""
+    return f"This model was trained on {there}; the scan is {here}. Expect a poor mask."
+
+
 def duration(seconds: float) -> str:
     """Return ``seconds`` as "0.6 s", "12 s" or "2 min 5 s"."""
     if seconds < 9.95:

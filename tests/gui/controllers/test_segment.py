@@ -392,6 +392,28 @@ def test_another_modality_is_pointed_out(bench):
     bench.controller.choose_model("abdomen")
     assert bench.state.message.kind == "warning"
     assert "CT" in bench.state.message.text
+    bench.controller.segment_slice()
+    # A result must not make the doubt forgotten.
+    assert bench.state.message.kind == "warning"
+    assert "Expect a poor mask" in bench.state.message.text
+
+
+def test_undo_passes_an_edited_result_on_to_the_run_before(bench):
+    bench.viewer.add_image(square((40, 50)), name="first")
+    bench.start()
+    bench.controller.segment_slice()
+    scan = bench.viewer.add_image(square((40, 50)), name="second")
+    bench.viewer.layers.selection.active = scan
+    bench.controller.segment_slice()
+    of_first, of_second = bench.results
+    of_second.paint((30, 40), 1)
+    bench.controller.undo()
+    assert bench.results == [of_first, of_second]
+    assert "edited" in bench.state.message.text
+    bench.controller.undo()
+    assert bench.results == [of_second]
+    assert bench.viewer.layers.selection.active.name == "first"
+    assert not bench.state.undo.enabled
 
 
 def test_a_chosen_model_stays_when_the_scan_changes(bench):
