@@ -17,8 +17,9 @@ from napari_llm4seg.checkpoint.card import CONFIG, parse_config, read_config, re
 from napari_llm4seg.config import CheckpointConfig
 from napari_llm4seg.errors import CheckpointError, ConfigError, one_line
 from napari_llm4seg.files import replacing, replacing_folder
+from napari_llm4seg.models.build import build_network
 from napari_llm4seg.models.llm4seg import FROZEN_PREFIX, LLM4SegNet
-from napari_llm4seg.models.packs import find_pack, packs_beside, tensors_digest
+from napari_llm4seg.models.packs import packs_beside, tensors_digest
 
 WEIGHTS, README, LAYERS = "weights.safetensors", "README.md", "layers"
 METADATA_KEY = "napari-llm4seg"
@@ -123,10 +124,8 @@ class Checkpoint:
             If a frozen layer is not at hand with the repository, revision, index and sha256 the checkpoint names, or
             does not fit the weights.
         """
-        block = self.config.model.block
         try:
-            layers = [find_pack(ref, self.path).build(block.frozen) for ref in block.layers] if block else []
-            net = LLM4SegNet(self.config.model, layers)
+            net = build_network(self.config.model, self.path)
         except (CheckpointError, ConfigError) as error:
             raise CheckpointError(f"Checkpoint '{self.path or self.name}': {error}") from error
         wanted = {name: tuple(tensor.shape) for name, tensor in net.trained_tensors().items()}

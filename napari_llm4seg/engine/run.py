@@ -14,14 +14,13 @@ import numpy as np
 import torch
 
 from napari_llm4seg.checkpoint import Checkpoint
-from napari_llm4seg.config import FitConfig, ModelConfig, PreprocessConfig
+from napari_llm4seg.config import FitConfig, PreprocessConfig
 from napari_llm4seg.engine.data import Case, Split, load_cases, load_samples, split_cases
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
 from napari_llm4seg.engine.recipe import Recipe
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import write_text
-from napari_llm4seg.models.llm4seg import LLM4SegNet
-from napari_llm4seg.models.packs import find_pack
+from napari_llm4seg.models.build import build_network
 
 
 def train_recipe(
@@ -62,10 +61,11 @@ def train_recipe(
     started = time.monotonic()
     result: FitResult | None = None
     for stage, (preprocess, config) in enumerate(runs):
-        train, val = (
-            load_samples([c for c in cases if c.name in names], preprocess, recipe.model.classes, progress)
-            for names in (set(split.train), set(split.val))
-        )
+        if stage == 0 or preprocess != runs[stage - 1][0]:  # the same input needs no second reading
+            train, val = (
+                load_samples([c for c in cases if c.name in names], preprocess, recipe.model.classes, progress)
+                for names in (set(split.train), set(split.val))
+            )
         result = fit(
             fabrics[stage],
             net,
@@ -85,12 +85,6 @@ def train_recipe(
     checkpoint = Checkpoint(config_out, result.tensors, out / "checkpoint")
     checkpoint.save(out / "checkpoint")
     return checkpoint, split, cases
-
-
-def build_network(config: ModelConfig) -> LLM4SegNet:
-    """Return a fresh network with its frozen layers, which need to be at hand."""
-    layers = [find_pack(ref).build(config.block.frozen) for ref in config.block.layers] if config.block else []
-    return LLM4SegNet(config, layers)
 
 
 def sum_seconds(result: FitResult) -> float:

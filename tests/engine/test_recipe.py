@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from napari_llm4seg.checkpoint import Checkpoint
+from napari_llm4seg.config import PreprocessConfig
 from napari_llm4seg.engine import run as run_module
 from napari_llm4seg.engine.data import Case
 from napari_llm4seg.engine.recipe import load_recipe
@@ -117,6 +118,22 @@ def test_a_run_makes_a_checkpoint_and_never_reads_its_test_part(
     assert facts["cases"] == {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
     assert [stage["fit"]["epochs"] for stage in facts["stages"]] == [1, 2]
     assert json.loads((tmp_path / "out" / "split.json").read_text())["test"] == list(split.test)
+
+
+def test_stages_of_the_same_input_read_it_once(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[int, int]] = []
+    original = run_module.load_samples
+
+    def spy(cases: Sequence[Case], config: PreprocessConfig, *args: object) -> object:
+        sizes.append(config.size)
+        return original(cases, config, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run_module, "load_samples", spy)
+    stages = "stages=[{size: [16, 16]}, {size: [32, 32]}, {size: [32, 32], fit: {lr: 0.0001}}]"
+    train_recipe(load_recipe(recipe_file, [stages]), tmp_path / "out", device="cpu")
+    assert sizes == [(16, 16), (16, 16), (32, 32), (32, 32)]  # train and validation, each once per size
 
 
 def test_another_split_in_the_same_folder_is_refused(recipe_file: Path, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_two_steps_of_every_stage(path: Path, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_frozen_layer_stays_out_of_the_checkpoint(path: Path) -> None:
-    from napari_llm4seg.engine.run import build_network
+    from napari_llm4seg.models.build import build_network
 
     config = load_recipe(path).model
     net = build_network(config)
