@@ -1,0 +1,51 @@
+"""What a network holds inside while it segments: recorded from the very same forward, measured, mapped on the scan.
+
+``points`` names the places, ``recorder`` reads them, ``spectrum`` and ``maps`` measure what was read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_llm4seg.activations.maps import activation_auc, activation_iou, activation_map, grow
+    from napari_llm4seg.activations.points import points_of
+    from napari_llm4seg.activations.recorder import ActivationRecorder, Activations
+    from napari_llm4seg.activations.spectrum import Spectrum, spectrum_of
+
+__all__ = [
+    "ActivationRecorder",
+    "Activations",
+    "Spectrum",
+    "activation_auc",
+    "activation_iou",
+    "activation_map",
+    "grow",
+    "points_of",
+    "spectrum_of",
+]
+
+# Loaded when asked for, as everything that needs torch.
+_HOME = {
+    "ActivationRecorder": "recorder",
+    "Activations": "recorder",
+    "Spectrum": "spectrum",
+    "activation_auc": "maps",
+    "activation_iou": "maps",
+    "activation_map": "maps",
+    "grow": "maps",
+    "points_of": "points",
+    "spectrum_of": "spectrum",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
