@@ -1,7 +1,8 @@
-"""Training augmentation by MONAI, in an order of random draws that a resume repeats."""
+"""Training augmentation by MONAI, each sample with random draws of its own seed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -25,18 +26,14 @@ class Augmenter:
         self.strength = strength
         self._chain = None if strength == "none" else _chain(strength, size)
 
-    def start_epoch(self, seed: int, epoch: int) -> None:
-        """Seed every random draw of the coming epoch."""
-        if self._chain is not None:
-            self._chain.set_random_state(seed=(seed * 1_000_003 + epoch) % 2**32)
-
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return augmented copies of images (B, C, H, W) and labels (B, H, W)."""
+    def __call__(self, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return augmented copies of images (B, C, H, W) and labels (B, H, W); ``seeds`` decide each one's draws."""
         if self._chain is None:
             return images, labels
-        done = [
-            self._chain({"image": image, "label": label[None]}) for image, label in zip(images, labels, strict=True)
-        ]
+        done = []
+        for image, label, seed in zip(images, labels, seeds, strict=True):
+            self._chain.set_random_state(seed=seed)
+            done.append(self._chain({"image": image, "label": label[None]}))
         return torch.stack([d["image"] for d in done]), torch.stack([d["label"][0] for d in done]).to(torch.uint8)
 
 

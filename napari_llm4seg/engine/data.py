@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,15 +185,3 @@ def load_samples(
         if progress:
             progress(done + 1, len(cases), "reading")
     return Samples(torch.cat(images), torch.cat(labels), tuple(names))
-
-
-def batches(samples: Samples, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """Yield index tensors of one epoch in an order that seed and epoch alone decide, so that a resume repeats it.
-
-    A last batch of one sample joins its neighbour, unless all are of one: batch normalisation needs two.
-    """
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-    chunks = list(order.split(size))
-    if size > 1 and len(chunks) > 1 and len(chunks[-1]) == 1:
-        chunks[-2:] = [torch.cat(chunks[-2:])]
-    yield from chunks

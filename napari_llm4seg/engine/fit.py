@@ -15,12 +15,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from napari_llm4seg.config import FitConfig, PredictConfig
-from napari_llm4seg.engine.augment import Augmenter
-from napari_llm4seg.engine.data import IGNORE, Samples, batches
 from napari_llm4seg.engine.objective import Objective
+from napari_llm4seg.engine.source import TrainingSource, ValidationSource, batches
 from napari_llm4seg.engine.state import RunState
 from napari_llm4seg.errors import Cancelled, DeviceError, one_line
-from napari_llm4seg.metrics import iou
 from napari_llm4seg.models.llm4seg import LLM4SegNet
 
 
@@ -77,7 +75,7 @@ def make_fabric(config: FitConfig, device: str = "auto") -> Fabric:
 def fit(
     fabric: Fabric,
     net: LLM4SegNet,
-    data: tuple[Samples, Samples],
+    data: tuple[TrainingSource, ValidationSource],
     config: FitConfig,
     *,
     folder: Path,
@@ -92,7 +90,7 @@ def fit(
     fabric : lightning_fabric.Fabric
     net : LLM4SegNet
         Changed in place; frozen layers keep their weights.
-    data : (train, val) Samples
+    data : (TrainingSource, ValidationSource)
         Validation decides which epoch is best; anything reported as a test must be held apart from both.
     config : FitConfig
     folder : Path
@@ -121,16 +119,15 @@ def fit(
     train, val = data
     run = RunState(fabric, net, config, data, folder)
     objective = Objective(net.config.classes, net.config.head, config)
-    augmenter = Augmenter(config.augment, (train.images.shape[-2], train.images.shape[-1]))
     started, first = time.monotonic(), run.epoch
     while run.epoch < config.epochs:
         losses = []
-        augmenter.start_epoch(config.seed, run.epoch)
+        train.start_epoch(config.seed, run.epoch)
         torch.manual_seed(config.seed * 1_000_003 + run.epoch)
-        for index in batches(train, config.batch, config.seed, run.epoch):
+        for index in batches(len(train), config.batch, config.seed, run.epoch):
             if cancel is not None and cancel():
                 raise Cancelled("Training was stopped; it goes on from the last finished epoch when started again.")
-            images, labels = augmenter(train.images[index], train.labels[index])
+            images, labels = train.batch(index)
             losses.append(run.step(objective, images, labels))
             if on_event:
                 on_event(Event("step", run.epoch, config.epochs, losses[-1], run.fraction))
@@ -149,19 +146,12 @@ def fit(
     return FitResult(dict(run.best_tensors), run.best_epoch, run.best, run.history)
 
 
-def validate(net: nn.Module, val: Samples, objective: Objective, batch: int, threshold: float) -> dict[str, float]:
-    """Return loss and mean per-image IoU on the network's grid; both masks empty counts 1."""
-    device = next(net.parameters()).device
-    losses, scores = [], []
+def validate(
+    net: nn.Module, val: ValidationSource, objective: Objective, batch: int, threshold: float
+) -> dict[str, float]:
+    """Return the mean of every score over the items, NaN left out."""
     net.eval()
     with torch.inference_mode():
-        for index in torch.arange(len(val)).split(batch):
-            logits = net(val.images[index].to(device, memory_format=torch.channels_last)).float().cpu()
-            labels = val.labels[index]
-            losses.append(float(objective(logits, labels)) * len(index))
-            known = (labels != IGNORE)[:, None]
-            found, truth = objective.predicted(logits, threshold) & known, objective.members(labels) & known
-            pairs = zip(found.numpy(), truth.numpy(), strict=True)
-            scores += [float(np.mean([iou(f, t) for f, t in zip(fs, ts, strict=True)])) for fs, ts in pairs]
+        chunks = [val.score(net, objective, index, threshold) for index in torch.arange(len(val.names)).split(batch)]
     net.train()
-    return {"val_loss": sum(losses) / len(val), "val_iou": float(np.mean(scores))}
+    return {key: float(torch.cat([chunk[key] for chunk in chunks]).nanmean()) for key in chunks[0]}

@@ -18,6 +18,7 @@ from napari_llm4seg.config import FitConfig, PreprocessConfig
 from napari_llm4seg.engine.data import Case, Split, load_cases, load_samples, split_cases
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
 from napari_llm4seg.engine.recipe import Recipe
+from napari_llm4seg.engine.source import ImageTraining, ImageValidation
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import write_text
 from napari_llm4seg.models.build import build_network
@@ -69,7 +70,7 @@ def train_recipe(
         result = fit(
             fabrics[stage],
             net,
-            (train, val),
+            (ImageTraining(train, config.augment), ImageValidation(val)),
             config,
             folder=out / f"stage{stage + 1}",
             threshold=recipe.predict.threshold,

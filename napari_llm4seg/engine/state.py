@@ -14,32 +14,22 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from napari_llm4seg.config import FitConfig
-from napari_llm4seg.engine.data import IGNORE, Samples, batches
 from napari_llm4seg.engine.objective import Objective
 from napari_llm4seg.engine.schedule import learning_rate, warmed_average
+from napari_llm4seg.engine.source import TrainingSource, ValidationSource, batches
 from napari_llm4seg.errors import CheckpointError, InputError
 from napari_llm4seg.files import replacing
 from napari_llm4seg.models.llm4seg import FROZEN_PREFIX, LLM4SegNet
 
+Data = tuple[TrainingSource, ValidationSource]
 
-def _identity(net: LLM4SegNet, config: FitConfig, train: Samples, val: Samples) -> str:
+
+def _identity(net: LLM4SegNet, config: FitConfig, data: Data) -> str:
     """Digest of what must not change between a run and its resume."""
-    sizes = f"{tuple(train.images.shape)} {tuple(val.images.shape)}"
-    text = "|".join([net.config.model_dump_json(), config.model_dump_json(), sizes, *train.names, "//", *val.names])
+    train, val = data
+    layouts = f"{train.layout} {val.layout}"
+    text = "|".join([net.config.model_dump_json(), config.model_dump_json(), layouts, *train.names, "//", *val.names])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _fingerprint(train: Samples, val: Samples) -> Tensor:
-    """Return mean, deviation and labelled fraction of every sample, (N, 3) float32.
-
-    Names and shapes stay the same when masks are drawn anew or intensities are mapped otherwise; these do not.
-    """
-    rows = []
-    for part in (train, val):
-        flat, labels = part.images.flatten(1), part.labels.flatten(1)
-        drawn = ((labels > 0) & (labels != IGNORE)).float().mean(1)
-        rows.append(torch.stack((flat.mean(1), flat.std(1, correction=0), drawn), dim=1))
-    return torch.cat(rows)
 
 
 def _alike(before: Tensor | None, now: Tensor) -> bool:
@@ -66,7 +56,7 @@ class RunState:
     ----------
     fabric, net, config, folder
         As in ``fit``.
-    data : (train, val) Samples
+    data : (TrainingSource, ValidationSource)
 
     Raises
     ------
@@ -76,11 +66,12 @@ class RunState:
         If nothing is left to train.
     """
 
-    def __init__(
-        self, fabric: Fabric, net: LLM4SegNet, config: FitConfig, data: tuple[Samples, Samples], folder: Path
-    ) -> None:
+    def __init__(self, fabric: Fabric, net: LLM4SegNet, config: FitConfig, data: Data, folder: Path) -> None:
         self.config, self.folder, self.fabric = config, folder, fabric
-        self.identity, self.fingerprint = _identity(net, config, *data), _fingerprint(*data)
+        self.identity, self.fingerprint = (
+            _identity(net, config, data),
+            torch.cat([part.fingerprint() for part in data]),
+        )
         folder.mkdir(parents=True, exist_ok=True)
         # torch's own annotation of .to leaves this argument out
         self.net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -94,7 +85,7 @@ class RunState:
         self.wrapped, self.optimiser = fabric.setup(net, optimiser)
         if self.ema is not None:
             self.ema.to(fabric.device)  # copied before the network was moved there
-        self.steps_per_epoch = sum(1 for _ in batches(data[0], config.batch, config.seed, 0))
+        self.steps_per_epoch = sum(1 for _ in batches(len(data[0]), config.batch, config.seed, 0))
         self.epoch = self.steps = self.best_epoch = 0
         self.best = -1.0
         self.best_tensors: Mapping[str, Tensor] = {}

@@ -9,6 +9,7 @@ import torch
 
 from napari_llm4seg.engine.data import Samples
 from napari_llm4seg.engine.fit import fit, make_fabric
+from napari_llm4seg.engine.source import ImageTraining, ImageValidation
 from napari_llm4seg.models.llm4seg import LLM4SegNet
 from napari_llm4seg.models.llm_layer import LLMLayer
 
@@ -27,6 +28,6 @@ def main(folder: Path) -> None:
     torch.manual_seed(0)
     config = FIT.model_copy(update={"epochs": 30, "augment": "strong"})
     net = LLM4SegNet(MODEL, [LLMLayer.random(SPEC)])
-    data = samples(range(24)), samples(range(100, 103))
+    data = ImageTraining(samples(range(24)), config.augment), ImageValidation(samples(range(100, 103)))
     result = fit(make_fabric(config, "cpu"), net, data, config, folder=folder)
     torch.save(result.tensors, folder / "best.pt")

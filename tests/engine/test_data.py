@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from napari_llm4seg.config import ClassSpec, PreprocessConfig
-from napari_llm4seg.engine.data import Case, Samples, batches, load_cases, load_samples, split_cases
+from napari_llm4seg.engine.data import Case, load_cases, load_samples, split_cases
 from napari_llm4seg.engine.recipe import DataConfig, SplitConfig
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.io import write
@@ -173,18 +173,3 @@ def test_the_index_knows_nifti_by_its_stem(tmp_path: Path) -> None:
         write(tmp_path / folder / "case.nii.gz", Volume(np.ones((1, 2, 4, 4), dtype=np.uint8)))
     (tmp_path / "index.csv").write_text("\ufefffile,class,near_duplicate_group\ncase.nii.gz,a,3\n", encoding="utf-8")
     assert [(case.group, case.stratum) for case in load_cases(config_of(tmp_path))] == [("group 3", "a")]
-
-
-def test_batches_of_one_stay_of_one() -> None:
-    samples = Samples(torch.zeros(5, 1, 2, 2), torch.zeros(5, 2, 2), tuple("abcde"))
-    assert [len(chunk) for chunk in batches(samples, 1, 0, 0)] == [1] * 5
-
-
-@given(n=st.integers(2, 40), size=st.integers(2, 9), epoch=st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
-def test_batches_visit_every_sample_once_and_never_alone(n: int, size: int, epoch: int) -> None:
-    samples = Samples(torch.zeros(n, 1, 2, 2), torch.zeros(n, 2, 2), tuple(map(str, range(n))))
-    chunks = list(batches(samples, size, 0, epoch))
-    assert sorted(torch.cat(chunks).tolist()) == list(range(n))
-    assert min(map(len, chunks)) >= 2
-    assert all(torch.equal(a, b) for a, b in zip(chunks, batches(samples, size, 0, epoch), strict=True))

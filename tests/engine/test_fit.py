@@ -18,6 +18,7 @@ import torch
 from napari_llm4seg.config import FitConfig
 from napari_llm4seg.engine.data import Samples
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
+from napari_llm4seg.engine.source import ImageTraining, ImageValidation
 from napari_llm4seg.errors import Cancelled, CheckpointError, DeviceError, InputError
 from napari_llm4seg.models.llm4seg import LLM4SegNet
 
@@ -28,7 +29,8 @@ Data = tuple[Samples, Samples]
 
 
 def run(net: LLM4SegNet, data: Data, folder: Path, config: FitConfig = FIT, **more: object) -> FitResult:
-    return fit(make_fabric(config, "cpu"), net, data, config, folder=folder, **more)  # type: ignore[arg-type]
+    sources = ImageTraining(data[0], config.augment), ImageValidation(data[1])
+    return fit(make_fabric(config, "cpu"), net, sources, config, folder=folder, **more)  # type: ignore[arg-type]
 
 
 def test_it_learns_to_find_discs(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
