@@ -6,9 +6,17 @@ with a default, never renamed.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from napari_llm4seg.errors import ConfigError
 
@@ -24,6 +32,23 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
+class _Grown(_Frozen):
+    """A config that got fields after checkpoints of it were written.
+
+    Those named in ``later`` are left out of the JSON while they hold their defaults, so that an old checkpoint keeps
+    its digest and an older program can read a new one that uses none of them.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _leave_defaults_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        unused = {name for name in self.later if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in values.items() if name not in unused}
+
+
 class ClassSpec(_Frozen):
     """One structure a model segments: its label value (1-based), name and "#RRGGBB" colour."""
 
@@ -32,19 +57,28 @@ class ClassSpec(_Frozen):
     colour: Colour = CLASS_COLOURS[0]
 
 
-class BackboneConfig(_Frozen):
+class BackboneConfig(_Grown):
     """CNN encoder-decoder.
 
     ``widths`` are the channels after each encoder stage; every stage after the first halves the image.
-    ``depths`` and ``kernels`` are CMUNeXt's (blocks per stage, depthwise kernel size); U-Net ignores them.
+    ``depths`` and ``kernels`` are CMUNeXt's (blocks per stage, depthwise kernel size); the others ignore them.
+    DynUNet takes strides and kernels for every stage and axis, (y, x) or (z, y, x), from ``axis_strides`` (1 or 2; the
+    first stage's are 1) and ``axis_kernels`` (odd); without them each stage after the first halves every axis and
+    kernels are 3 wide. ``deep_supervision`` gives its decoder further heads while it trains, as nnU-Net does: at every
+    stage but the lowest.
     """
 
-    kind: Literal["cmunext", "unet"] = "cmunext"
+    later: ClassVar[frozenset[str]] = frozenset({"axis_strides", "axis_kernels", "deep_supervision"})
+
+    kind: Literal["cmunext", "unet", "dynunet"] = "cmunext"
     in_channels: int = Field(default=1, ge=1, le=16)
     spatial_dims: Literal[2, 3] = 2
     widths: tuple[int, ...] = (16, 32, 128, 160, 256)
     depths: tuple[int, ...] = (1, 1, 1, 3, 1)
     kernels: tuple[int, ...] = (3, 3, 7, 7, 7)
+    axis_strides: tuple[tuple[int, ...], ...] | None = None
+    axis_kernels: tuple[tuple[int, ...], ...] | None = None
+    deep_supervision: bool = False
 
     @model_validator(mode="after")
     def _same_stages(self) -> BackboneConfig:
@@ -58,8 +92,35 @@ class BackboneConfig(_Frozen):
             if any(not 1 <= depth <= 64 for depth in self.depths):
                 raise ValueError("depths: needs 1 to 64 blocks per stage")
             if self.spatial_dims != 2:
-                raise ValueError("cmunext is two-dimensional; use unet for volumes")
+                raise ValueError("cmunext is two-dimensional; use unet or dynunet for volumes")
         return self
+
+    @model_validator(mode="after")
+    def _dynunet(self) -> BackboneConfig:
+        if self.kind != "dynunet":
+            if self.axis_strides is not None or self.axis_kernels is not None or self.deep_supervision:
+                raise ValueError(f"axis_strides, axis_kernels and deep_supervision are dynunet's; {self.kind} has none")
+            return self
+        if len(self.widths) < 3:
+            raise ValueError("widths: dynunet needs at least three stages")
+        for name, stages in (("axis_strides", self.axis_strides), ("axis_kernels", self.axis_kernels)):
+            shape = (len(self.widths), self.spatial_dims)
+            if stages is not None and (len(stages), *{len(axes) for axes in stages}) != shape:
+                raise ValueError(f"{name}: needs one entry per stage, each of {self.spatial_dims} numbers")
+        strides = self.stage_strides()
+        if set(strides[0]) != {1} or any(stride not in (1, 2) for axes in strides for stride in axes):
+            raise ValueError("axis_strides: needs 1 for every axis of the first stage, then 1 or 2")
+        if any(kernel % 2 == 0 or not 1 <= kernel <= 31 for axes in self.axis_kernels or () for kernel in axes):
+            raise ValueError("axis_kernels: needs odd sizes from 1 to 31")
+        if self.deep_supervision and len(self.widths) < 4:
+            raise ValueError("deep_supervision: needs at least four stages, for the lowest decoder stage has no head")
+        return self
+
+    def stage_strides(self) -> tuple[tuple[int, ...], ...]:
+        """Return the stride of every stage along every axis, (y, x) or (z, y, x)."""
+        if self.axis_strides is not None:
+            return self.axis_strides
+        return tuple((2 if stage else 1,) * self.spatial_dims for stage in range(len(self.widths)))
 
 
 class LayerRef(_Frozen):
@@ -111,8 +172,8 @@ class ModelConfig(_Frozen):
         return self
 
 
-class PreprocessConfig(_Frozen):
-    """From a slice to the network's input.
+class PreprocessConfig(_Grown):
+    """From a slice, or a volume, to the network's input.
 
     ``size`` is the network's (height, width) for whole-image prediction and the patch for tiles.
     ``intensity`` maps each slice to [0, 1]: "minmax"; "percentile" (0.5 and 99.5); "uint8" divides 8-bit values by
@@ -120,17 +181,25 @@ class PreprocessConfig(_Frozen):
     in the scan's own values. Then ``mean`` and ``sd`` per channel, then a division by ``divide``.
     ``resize``: "stretch" fills the square as the published code does; "pad" keeps the aspect ratio.
     ``antialias`` smooths while shrinking.
+
+    A three-dimensional network takes ``patch`` (depth, height, width) in voxels instead of ``size``, from a volume that
+    was turned upright, resampled to ``spacing`` (z, y, x) in mm where that is given, and mapped by ``intensity`` as a
+    whole. There, "zscore" subtracts the volume's mean and divides by its standard deviation.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"patch", "spacing"})
 
     size: tuple[int, int] = (256, 256)
     channels: Literal["grey", "rgb", "bgr"] = "grey"
-    intensity: Literal["minmax", "percentile", "uint8", "window"] = "uint8"
+    intensity: Literal["minmax", "percentile", "uint8", "window", "zscore"] = "uint8"
     window: tuple[float, float] | None = None
     mean: tuple[float, ...] = (0.5,)
     sd: tuple[float, ...] = (0.25,)
     divide: float = Field(default=1.0, gt=0)
     resize: Literal["stretch", "pad"] = "stretch"
     antialias: bool = True
+    patch: tuple[int, int, int] | None = None
+    spacing: tuple[float, float, float] | None = None
 
     @property
     def n_channels(self) -> int:
@@ -146,6 +215,20 @@ class PreprocessConfig(_Frozen):
             raise ValueError("window: needed with intensity 'window', and only there")
         if self.window is not None and not self.window[0] < self.window[1]:
             raise ValueError("window: its low value must lie below its high value")
+        return self
+
+    @model_validator(mode="after")
+    def _volumetric(self) -> PreprocessConfig:
+        if self.patch is None:
+            if self.spacing is not None:
+                raise ValueError("spacing: is for three-dimensional networks, which need a patch too")
+            if self.intensity == "zscore":
+                raise ValueError("intensity: zscore is for three-dimensional networks, which need a patch too")
+            return self
+        if any(not 4 <= side <= 1024 for side in self.patch):
+            raise ValueError("patch: needs a depth, height and width of 4 to 1024 voxels")
+        if self.spacing is not None and any(not 1e-6 <= step <= 1000 for step in self.spacing):
+            raise ValueError("spacing: needs three steps (z, y, x) in mm, each from 1e-6 to 1000")
         return self
 
 
@@ -219,6 +302,8 @@ class CheckpointConfig(_Frozen):
             raise ValueError(
                 f"preprocess gives {self.preprocess.n_channels} channel(s) but the backbone takes {needed}"
             )
+        if (self.preprocess.patch is not None) != (self.model.backbone.spatial_dims == 3):
+            raise ValueError("preprocess.patch: needed with a three-dimensional backbone, and only there")
         return self
 
 

@@ -29,15 +29,21 @@ hexes = st.text("0123456789abcdef", min_size=64, max_size=64)
 @st.composite
 def configs(draw: st.DrawFn) -> CheckpointConfig:
     stages = draw(st.integers(2, 8))
-    kind = draw(st.sampled_from(["cmunext", "unet"]))
+    kind = draw(st.sampled_from(["cmunext", "unet"] + ["dynunet"] * (stages > 3)))
+    dims = 2 if kind == "cmunext" else draw(st.sampled_from([2, 3]))
     backbone = {
         "kind": kind,
         "in_channels": draw(st.sampled_from([1, 3])),
-        "spatial_dims": 2 if kind == "cmunext" else draw(st.sampled_from([2, 3])),
+        "spatial_dims": dims,
         "widths": draw(st.lists(st.integers(1, 4096), min_size=stages, max_size=stages)),
         "depths": draw(st.lists(st.integers(1, 64), min_size=stages, max_size=stages)),
         "kernels": draw(st.lists(st.sampled_from([1, 3, 7, 31]), min_size=stages, max_size=stages)),
     }
+    if kind == "dynunet":
+        axes = st.lists(st.sampled_from([1, 2]), min_size=dims, max_size=dims)
+        strides = draw(st.lists(axes, min_size=stages - 1, max_size=stages - 1))
+        backbone["axis_strides"] = draw(st.none() | st.just([[1] * dims, *strides]))
+        backbone["deep_supervision"] = draw(st.booleans())
     values = draw(st.lists(st.integers(1, 65535), min_size=1, max_size=4, unique=True))
     refs = st.builds(LayerRef, repository=text, revision=text, index=st.integers(0, 99), sha256=hexes)
     block = st.builds(
@@ -65,6 +71,8 @@ def configs(draw: st.DrawFn) -> CheckpointConfig:
             mean=tuple(draw(st.lists(number, min_size=channels, max_size=channels))),
             sd=tuple(draw(st.lists(st.floats(1e-3, 1e3), min_size=channels, max_size=channels))),
             divide=draw(st.floats(1e-3, 1e3)),
+            patch=None if dims == 2 else draw(st.tuples(*[st.integers(4, 1024)] * 3)),
+            spacing=None if dims == 2 else draw(st.none() | st.tuples(*[st.floats(0.1, 10)] * 3)),
         ),
         predict=PredictConfig(overlap=draw(st.floats(0, 0.9)), threshold=draw(st.floats(0.01, 0.99))),
         card=Card(name=draw(text), scores={draw(text): draw(number)}),
@@ -151,7 +159,14 @@ def test_a_config_of_the_first_version_keeps_loading() -> None:
         (BackboneConfig, {"widths": [4, 8]}, "one entry per stage"),
         (BackboneConfig, {"widths": [4, 8], "depths": [1, 1], "kernels": [3, 4]}, "odd sizes"),
         (BackboneConfig, {"widths": [4, 8], "depths": [1, 65], "kernels": [3, 3]}, "1 to 64 blocks"),
-        (BackboneConfig, {"spatial_dims": 3}, "use unet for volumes"),
+        (BackboneConfig, {"spatial_dims": 3}, "use unet or dynunet for volumes"),
+        (BackboneConfig, {"kind": "unet", "deep_supervision": True}, "unet has none"),
+        (BackboneConfig, {"kind": "dynunet", "widths": [4, 8]}, "at least three stages"),
+        (BackboneConfig, {"kind": "dynunet", "widths": [4, 8, 9], "deep_supervision": True}, "at least four stages"),
+        (BackboneConfig, {"kind": "dynunet", "widths": [4, 8, 9], "axis_strides": [[1, 1]] * 2}, "one entry per stage"),
+        (BackboneConfig, {"kind": "dynunet", "widths": [4, 8, 9], "axis_strides": [[1]] * 3}, "each of 2 numbers"),
+        (BackboneConfig, {"kind": "dynunet", "widths": [4, 8, 9], "axis_strides": [[2, 2]] * 3}, "the first stage"),
+        (BackboneConfig, {"kind": "dynunet", "widths": [4, 8, 9], "axis_kernels": [[3, 2]] * 3}, "odd sizes"),
         (BackboneConfig, {"kind": "vit"}, "cmunext"),
         (BlockConfig, {"layers": [{"repository": "a", "index": 0, "sha256": "0" * 64}] * 33}, "at most 32"),
         (LayerRef, {"repository": "", "index": 0, "sha256": "0" * 64}, "at least 1 character"),
@@ -169,6 +184,10 @@ def test_a_config_of_the_first_version_keeps_loading() -> None:
         (PreprocessConfig, {"intensity": "window"}, "needed with intensity 'window'"),
         (PreprocessConfig, {"window": [0, 1]}, "only there"),
         (PreprocessConfig, {"intensity": "window", "window": [2, 1]}, "below its high value"),
+        (PreprocessConfig, {"patch": [2, 64, 64]}, "4 to 1024 voxels"),
+        (PreprocessConfig, {"spacing": [1, 1, 1]}, "need a patch too"),
+        (PreprocessConfig, {"intensity": "zscore"}, "need a patch too"),
+        (PreprocessConfig, {"patch": [8, 8, 8], "spacing": [1, 0, 1]}, "three steps"),
         (PredictConfig, {"overlap": 1.0}, "less than 0.95"),
         (PredictConfig, {"treshold": 0.4}, "Extra inputs are not permitted"),
         (FitConfig, {"lr": -1}, "greater than 0"),
@@ -202,6 +221,25 @@ def test_channels_must_agree() -> None:
             preprocess=PreprocessConfig(),
             card=Card(name="a"),
         )
+
+
+@pytest.mark.parametrize(("dims", "patch"), [(2, (8, 8, 8)), (3, None)])
+def test_a_patch_goes_with_a_volumetric_backbone(dims: int, patch: tuple[int, ...] | None) -> None:
+    backbone = {"kind": "unet", "spatial_dims": dims}
+    with pytest.raises(ValidationError, match="needed with a three-dimensional backbone, and only there"):
+        CheckpointConfig.model_validate(
+            {"model": {"backbone": backbone}, "preprocess": {"patch": patch}, "card": {"name": "a"}}
+        )
+
+
+def test_fields_that_came_later_are_written_only_where_they_are_used() -> None:
+    """An old checkpoint's digest is taken over its config's JSON."""
+    assert not {"axis_strides", "axis_kernels", "deep_supervision"} & BackboneConfig().model_dump().keys()
+    assert not {"patch", "spacing"} & PreprocessConfig().model_dump(mode="json").keys()
+    backbone = BackboneConfig(kind="dynunet", widths=(2, 4, 6, 8), deep_supervision=True)
+    assert backbone.model_dump()["deep_supervision"] is True
+    assert "axis_strides" not in backbone.model_dump_json()
+    assert PreprocessConfig(patch=(8, 8, 8)).model_dump()["patch"] == (8, 8, 8)
 
 
 def test_configs_do_not_change_after_they_were_checked() -> None:

@@ -50,14 +50,26 @@ class Objective(nn.Module):
         winner = logits.argmax(1)
         return torch.stack([winner == i + 1 for i in range(len(self.values))], dim=1)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
         """Return the loss, a scalar.
 
         Parameters
         ----------
-        logits : tensor (B, K, *grid)
+        logits : tensor (B, K, *grid), or several, fine to coarse, of a network with deep supervision
+            Each next one counts half as much and is held against the labels nearest to its cells' centres, as in
+            nnU-Net; the weights add up to 1.
         labels : tensor (B, *grid), label values; 255 is ignored
         """
+        if isinstance(logits, Tensor):
+            return self._loss(logits, labels)
+        weights = [0.5**stage / (2 - 0.5 ** (len(logits) - 1)) for stage in range(len(logits))]
+        losses = [
+            weight * self._loss(each, _coarse(labels, each.shape[2:]))
+            for weight, each in zip(weights, logits, strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = logits.float()
         known = (labels != IGNORE)[:, None].float()
         targets = self.targets(labels) * known
@@ -72,3 +84,11 @@ class Objective(nn.Module):
         # masked after the sigmoid: a masked logit of 0 would count as a probability of one half
         dice: Tensor = self.dice(probabilities * known, targets)
         return self.weights[0] * cross_entropy + self.weights[1] * dice
+
+
+def _coarse(labels: Tensor, grid: Sequence[int]) -> Tensor:
+    """Return labels (B, *fine) on a coarser grid, those nearest to its cells' centres."""
+    if tuple(labels.shape[1:]) == tuple(grid):
+        return labels
+    # one label value fits float32 exactly, which interpolation needs
+    return F.interpolate(labels[:, None].float(), tuple(grid), mode="nearest-exact")[:, 0].to(labels.dtype)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from napari_llm4seg.config import BackboneConfig
@@ -15,11 +17,15 @@ class Backbone(nn.Module, ABC):
     Attributes
     ----------
     out_channels : channels of each encoder stage, shallow to deep; the last is the bottleneck's
-    output_stride : pixels of the input per bottleneck cell; inputs need sides divisible by it
+    output_stride : pixels of the input per bottleneck cell, for every axis; ``encode`` takes sides divisible by it
     """
 
     out_channels: tuple[int, ...]
-    output_stride: int
+    output_stride: tuple[int, ...]
+
+    @abstractmethod
+    def __init__(self, config: BackboneConfig, out_channels: int) -> None:
+        super().__init__()
 
     @abstractmethod
     def encode(self, image: Tensor) -> list[Tensor]:
@@ -29,14 +35,28 @@ class Backbone(nn.Module, ABC):
     def decode(self, features: list[Tensor]) -> Tensor:
         """Return logits (B, K, *grid) from ``encode``'s features, whose last may have passed a block."""
 
+    def fitting(self, grid: Sequence[int]) -> tuple[int, ...]:
+        """Return the smallest sides not below ``grid`` that ``encode`` takes."""
+        return tuple(side + -side % stride for side, stride in zip(grid, self.output_stride, strict=True))
+
+    def decode_deep(self, features: list[Tensor]) -> tuple[Tensor, ...]:
+        """Return ``decode``'s logits first, then those of further heads at lower stages, fine to coarse, if any."""
+        return (self.decode(features),)
+
     def forward(self, image: Tensor) -> Tensor:
         return self.decode(self.encode(image))
+
+
+def channels_last(spatial_dims: int) -> torch.memory_format:
+    """Return the memory format in which convolutions of so many axes are fastest."""
+    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
 
 
 def build_backbone(config: BackboneConfig, out_channels: int) -> Backbone:
     """Return the backbone ``config`` names, with ``out_channels`` logits."""
     from napari_llm4seg.models.cmunext import CMUNeXt
+    from napari_llm4seg.models.dynunet import DynUNet
     from napari_llm4seg.models.unet import UNet
 
-    kinds: dict[str, type[CMUNeXt] | type[UNet]] = {"cmunext": CMUNeXt, "unet": UNet}
+    kinds: dict[str, type[Backbone]] = {"cmunext": CMUNeXt, "unet": UNet, "dynunet": DynUNet}
     return kinds[config.kind](config, out_channels)

@@ -118,10 +118,10 @@ class CMUNeXt(Backbone):
     """
 
     def __init__(self, config: BackboneConfig, out_channels: int) -> None:
-        super().__init__()
+        super().__init__(config, out_channels)
         widths = config.widths
         self.out_channels = widths
-        self.output_stride = 2 ** (len(widths) - 1)
+        self.output_stride = (2 ** (len(widths) - 1),) * 2
         self.stem = _ConvBlock(config.in_channels, widths[0])
         before = (widths[0], *widths[:-1])
         for i, (channels, out) in enumerate(zip(before, widths, strict=True)):

@@ -36,7 +36,7 @@ class LLM4SegNet(nn.Module):
         bottleneck = self.backbone.out_channels[-1]
         self.block: nn.Module | None = None if config.block is None else LLMBlock(bottleneck, config.block, layers)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits for an image of any size.
 
         Parameters
@@ -47,19 +47,20 @@ class LLM4SegNet(nn.Module):
         Returns
         -------
         tensor (B, K, *grid)
+            While a network with deep supervision trains, a tuple: these, then the logits of its lower stages, fine to
+            coarse, (B, K, *grid / stride), each side rounded up.
         """
         grid = image.shape[2:]
-        stride = self.backbone.output_stride
-        padding = [pad for side in reversed(grid) for pad in (0, -side % stride)]
+        wanted = self.backbone.fitting(grid)
+        padding = [pad for side, full in zip(grid[::-1], wanted[::-1], strict=True) for pad in (0, full - side)]
         if any(padding):
             image = F.pad(image, padding, mode="replicate")
         features = self.backbone.encode(image)
         if self.block is not None:
             features[-1] = self.block(features[-1])
-        logits = self.backbone.decode(features)
-        for axis, side in enumerate(grid, start=2):
-            logits = logits.narrow(axis, 0, side)
-        return logits
+        if self.training and self.config.backbone.deep_supervision:
+            return tuple(_crop(logits, grid, wanted) for logits in self.backbone.decode_deep(features))
+        return _crop(self.backbone.decode(features), grid, wanted)
 
     def llm_block(self) -> LLMBlock:
         """Return the block.
@@ -105,3 +106,10 @@ class LLM4SegNet(nn.Module):
             for name, tensor in self.state_dict().items()
             if not (frozen and name.startswith(FROZEN_PREFIX))
         }
+
+
+def _crop(logits: Tensor, grid: Sequence[int], padded: Sequence[int]) -> Tensor:
+    """Cut away what stands on padding; ``logits`` may be coarser than the padded image."""
+    for axis, (side, full) in enumerate(zip(grid, padded, strict=True), start=2):
+        logits = logits.narrow(axis, 0, -(-side * logits.shape[axis] // full))
+    return logits

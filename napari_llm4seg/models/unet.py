@@ -30,10 +30,10 @@ class UNet(Backbone):
     """
 
     def __init__(self, config: BackboneConfig, out_channels: int) -> None:
-        super().__init__()
+        super().__init__(config, out_channels)
         widths, flat = config.widths, config.spatial_dims == 2
         self.out_channels = widths
-        self.output_stride = 2 ** (len(widths) - 1)
+        self.output_stride = (2 ** (len(widths) - 1),) * config.spatial_dims
         self._conv: type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv2d if flat else nn.Conv3d
         self._norm: type[nn.BatchNorm2d] | type[nn.BatchNorm3d] = nn.BatchNorm2d if flat else nn.BatchNorm3d
         self.pool = nn.MaxPool2d(2) if flat else nn.MaxPool3d(2)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.errors import Cancelled, DeviceError
+from napari_llm4seg.models.backbone import channels_last
 from napari_llm4seg.predict.device import describe_device
 
 Cancel = Callable[[], bool]
@@ -81,7 +82,7 @@ class Forward:
     Parameters
     ----------
     net : nn.Module
-        Image (B, C, H, W) -> logits (B, K, H, W), in eval mode.
+        Image (B, C, *grid) -> logits (B, K, *grid), in eval mode; the grid has two axes or three.
     fold : callable -> nn.Module
         Gives the network to run where ``config.folded``.
     head : {"sigmoid", "softmax"}
@@ -116,7 +117,7 @@ class Forward:
         return max(1, min(self._fitting, self._quick))
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Return probabilities (B, K, H, W) on the CPU for images (B, C, H, W).
+        """Return probabilities (B, K, *grid) on the CPU for images (B, C, *grid).
 
         Raises
         ------
@@ -167,10 +168,10 @@ class Forward:
                 "or a checkpoint with a smaller input size."
             )
 
-    def _placed(self) -> nn.Module:
+    def _placed(self, dims: int) -> nn.Module:
         if self._net is None:
             # The plain network first: its folded twin shares what it does not fold.
-            self._plain.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._plain.to(self.device, memory_format=channels_last(dims))  # type: ignore[call-overload]
             block = getattr(self._plain, "block", None)
             if block is not None and hasattr(block, "running"):
                 for layer in block.running():  # random layers are no part of the module tree
@@ -181,12 +182,13 @@ class Forward:
 
     def _run(self, chunk: Tensor) -> Tensor:
         # Outside inference mode, in which moved weights would become tensors that can never be trained again.
+        dims = chunk.ndim - 2
         with torch.no_grad():
-            net = self._placed()
+            net = self._placed(dims)
         with torch.inference_mode():
             started = time.perf_counter()
             with interruptible(net, self._cancel):
-                images = chunk.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
+                images = chunk.to(self.device, torch.float32).contiguous(memory_format=channels_last(dims))
                 result = self._activate(net(images))
                 if self._config.flips:
                     mirrored = self._activate(net(images.flip(-1))).flip(-1)

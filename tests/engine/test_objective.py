@@ -60,6 +60,20 @@ def test_a_perfect_answer_costs_almost_nothing_and_a_wrong_one_much() -> None:
     assert float(objective(-right, labels)) > 5
 
 
+def test_deep_supervision_halves_the_weight_of_each_coarser_stage() -> None:
+    torch.manual_seed(2)
+    labels = torch.tensor([0, 3, 7, IGNORE], dtype=torch.uint8)[torch.randint(0, 4, (2, 4, 8, 8))]
+    fine, middle, coarse = (torch.randn(2, 3, *grid) for grid in ((4, 8, 8), (4, 4, 4), (2, 2, 2)))
+    objective = Objective(TWO, "softmax", FitConfig())
+    whole = (
+        4 * objective(fine, labels)
+        + 2 * objective(middle, labels[:, :, 1::2, 1::2])
+        + objective(coarse, labels[:, 1::2, 2::4, 2::4])
+    )
+    assert float(objective((fine, middle, coarse), labels)) == pytest.approx(float(whole) / 7, rel=1e-6)
+    assert float(objective((fine,), labels)) == pytest.approx(float(objective(fine, labels)))
+
+
 def test_predicted_classes_follow_the_head() -> None:
     logits = torch.tensor([[[[2.0]], [[-1.0]]]])
     assert Objective(TWO, "sigmoid", FitConfig()).predicted(logits, 0.5).flatten().tolist() == [True, False]

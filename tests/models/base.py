@@ -105,7 +105,9 @@ class ArchitectureTester:
         backbone = net.backbone
         features = backbone.encode(self.image())
         assert [f.shape[1] for f in features] == list(backbone.out_channels) == list(self.backbone.widths)
-        assert features[-1].shape[2:] == tuple(side // backbone.output_stride for side in self.image().shape[2:])
+        assert features[-1].shape[2:] == tuple(
+            side // stride for side, stride in zip(self.image().shape[2:], backbone.output_stride, strict=True)
+        )
         torch.testing.assert_close(backbone(self.image()), backbone.decode(features))
 
     def test_every_skip_and_the_bottleneck_reach_the_logits(self) -> None:
@@ -178,7 +180,7 @@ class ArchitectureTester:
         lively(net, self.image())
         stored = CheckpointConfig(
             model=config,
-            preprocess=PreprocessConfig(size=(32, 32), channels="grey"),
+            preprocess=PreprocessConfig(patch=(16, 16, 16) if self.backbone.spatial_dims == 3 else None),
             card=Card(name="made"),
         )
         checkpoint = Checkpoint(stored, net.trained_tensors(), tmp_path)

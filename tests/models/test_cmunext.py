@@ -27,4 +27,4 @@ def test_the_published_sizes_have_the_published_numbers_of_weights(size: str, mi
     with torch.device("meta"):
         net = build_backbone(cmunext_config(size, 3), 1)
     assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == millions
-    assert net.output_stride == 16
+    assert net.output_stride == (16, 16)
