@@ -80,10 +80,18 @@ def data_root(config: DataConfig) -> Path:
 
 
 def load_cases(config: DataConfig) -> list[Case]:
-    """Return the recipe's cases in name order; ``limit`` keeps an even choice of them."""
+    """Return the recipe's cases in name order; ``keep`` chooses strata, ``limit`` keeps an even choice of the rest.
+
+    Raises
+    ------
+    InputError
+        If the index lacks a column or a case, or ``keep`` names a stratum that no case has.
+    """
     root = data_root(config)
     if not config.index and (config.group or config.stratum):
         raise InputError("data.group and data.stratum are columns of data.index, which is not given. Give it.")
+    if config.keep and not config.stratum:
+        raise InputError("data.keep chooses values of data.stratum, which is not given. Give it.")
     rows = _index(root / config.index, config) if config.index else {}
     cases = []
     for pair in find_pairs(root / config.images, root / config.masks):
@@ -95,6 +103,13 @@ def load_cases(config: DataConfig) -> list[Case]:
         row = rows.get(pair.stem, {})
         group = row.get(config.group or "") or ""
         cases.append(Case(pair, f"group {group}" if group else pair.stem, row.get(config.stratum or "") or ""))
+    if config.keep:
+        there = {case.stratum for case in cases}
+        absent = sorted(set(config.keep) - there)
+        if absent:
+            known = ", ".join(sorted(there))
+            raise InputError(f"data.keep asks for '{absent[0]}'; {config.stratum} is one of: {known}.")
+        cases = [case for case in cases if case.stratum in config.keep]
     cases.sort(key=lambda case: case.name)
     if config.limit and len(cases) > config.limit:
         cases = [cases[i * len(cases) // config.limit] for i in range(config.limit)]

@@ -29,7 +29,7 @@ class DataConfig(_Frozen):
     """Where the pairs lie, relative to the data root (``LLM4SEG_DATA`` or ``--set data.root=...``).
 
     ``index`` names a CSV with a row per file; ``group`` and ``stratum`` are its columns for near-duplicates, which stay
-    in one part of the split, and for the classes to balance.
+    in one part of the split, and for the classes to balance. ``keep`` leaves out the cases of every other stratum.
     """
 
     root: str | None = None
@@ -39,6 +39,7 @@ class DataConfig(_Frozen):
     file: str = "file"
     group: str | None = None
     stratum: str | None = None
+    keep: tuple[str, ...] = ()
     limit: int | None = Field(default=None, ge=6)
 
 

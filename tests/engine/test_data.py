@@ -93,6 +93,20 @@ def test_limit_keeps_an_even_choice(made_folder: Path) -> None:
     assert [c.name for c in load_cases(config_of(made_folder, limit=10))] == [f"case{i:02d}" for i in range(0, 20, 2)]
 
 
+def test_keep_leaves_out_every_other_stratum_and_the_split_of_the_rest_stays(made_folder: Path) -> None:
+    whole, kept = load_cases(config_of(made_folder)), load_cases(config_of(made_folder, keep=("a",)))
+    assert [case.name for case in kept] == [case.name for case in whole if case.stratum == "a"]
+    config = SplitConfig(val=0.2, test=0.2)
+    of_whole, of_kept = split_cases(whole, config), split_cases(kept, config)
+    names = {case.name for case in kept}
+    assert set(of_kept.test) == set(of_whole.test) & names
+    assert set(of_kept.val) == set(of_whole.val) & names
+    with pytest.raises(InputError, match=r"asks for 'c'; class is one of: a, b"):
+        load_cases(config_of(made_folder, keep=("a", "c")))
+    with pytest.raises(InputError, match=r"data\.keep chooses values"):
+        load_cases(config_of(made_folder, keep=("a",), stratum=None))
+
+
 def test_missing_root_and_index_are_said_in_one_line(made_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         load_cases(config_of(tmp_path / "absent"))
