@@ -20,7 +20,7 @@ _FOREIGN = {"SafetensorError": "os error", "RuntimeError": "PytorchStreamWriter"
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn the disk's refusals into one line."""
     try:
         yield
@@ -49,7 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.is_dir():
         raise InputError(f"'{path}' is a folder; give a file name in it.")
     temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name[-60:]}")
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # made here rather than by tempfile, whose files are private: results are for the group, as the umask says
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -83,7 +83,7 @@ def replacing_folder(path: Path, marker: str | None = None) -> Iterator[Path]:
         raise InputError(f"'{path}' already holds something else; choose a new or empty folder.")
     temporary = path.with_name(f".{path.name[-60:]}-{secrets.token_hex(4)}")
     aside = temporary.with_name(temporary.name + "-old")
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         usual = stat.S_IMODE(temporary.stat().st_mode)

@@ -19,14 +19,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from napari_llm4seg.assets import asset
 from napari_llm4seg.config import LayerRef, explain
 from napari_llm4seg.errors import CheckpointError, LLM4SegError, one_line
-from napari_llm4seg.files import cache_folder, read_json, replacing_folder, sha256
+from napari_llm4seg.files import read_json, replacing_folder, sha256
+from napari_llm4seg.models.inventory import CONFIG, PACK, WEIGHTS, command_for, layer_cache, pack_folders
 from napari_llm4seg.models.llm_layer import LLMLayer, check_tensors
+from napari_llm4seg.models.registry import LANGUAGE_MODELS
 from napari_llm4seg.models.spec import LayerSpec
-
-WEIGHTS, CONFIG, PACK = "layer.safetensors", "config.json", "pack.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,14 +126,6 @@ def write_pack(
     return read_pack(folder)
 
 
-def pack_folders(near: Path | None = None) -> list[Path]:
-    """Return the folders of packs at hand: beside a checkpoint, shipped, and in the user's cache, in that order."""
-    roots = [asset("layers"), cache_folder() / "layers"]
-    if near is not None:
-        roots.insert(0, near / "layers")
-    return [path.parent for root in roots if root.is_dir() for path in sorted(root.glob(f"*/{PACK}"))]
-
-
 def packs_beside(ref: LayerRef, folder: Path | None) -> list[Path]:
     """Return the packs in ``folder/layers`` that say they are ``ref``; their digest is checked on reading."""
     found = []
@@ -170,10 +161,34 @@ def find_pack(ref: LayerRef, near: Path | None = None) -> LayerPack:
         except LLM4SegError:
             continue  # a damaged pack must not hide a good one
         nearest = nearest or f" '{folder}' holds that layer at another revision or sha256, which is refused."
+    if ref.repository.startswith("random/"):
+        return _random(ref)
+    command = command_for(ref)
+    how = f"Fetch it ({command}) or put" if command else "Put"
     raise CheckpointError(
         f"The checkpoint needs layer {ref.index} of {ref.repository} (revision {ref.revision}, sha256 "
-        f"{ref.sha256[:12]}…), which is not at hand.{nearest} Put its pack into '{cache_folder() / 'layers'}'."
+        f"{ref.sha256[:12]}…), which is not at hand.{nearest} {how} its pack into '{layer_cache()}'."
     )
+
+
+def _random(ref: LayerRef) -> LayerPack:
+    """Make the random layer that ``ref`` names; it is the same on every machine."""
+    from napari_llm4seg.models.sources import make_random_pack
+
+    name = ref.repository.removeprefix("random/")
+    if name not in LANGUAGE_MODELS or ref.revision != f"seed-{ref.index}":
+        raise CheckpointError(
+            f"There is no random layer {ref.index} of {ref.repository[:80]} at revision {ref.revision[:40]}; it needs "
+            f"a language model of the registry and revision seed-{ref.index}."
+        )
+    made = make_random_pack(name, ref.index)
+    if made.ref != ref:
+        raise CheckpointError(
+            f"The checkpoint needs {ref.repository} {ref.revision} with sha256 {ref.sha256[:12]}…; this machine makes "
+            f"{made.ref.sha256[:12]}…. Take the pack from where the checkpoint was made and put it into "
+            f"'{layer_cache()}'."
+        )
+    return made
 
 
 def layer_from_checkpoint(folder: Path, index: int) -> tuple[LayerSpec, dict[str, Tensor]]:

@@ -31,49 +31,14 @@ from napari_llm4seg.config import (
 )
 from napari_llm4seg.errors import CheckpointError, one_line
 from napari_llm4seg.models.cmunext import cmunext_config
+from napari_llm4seg.models.registry import DEEPSEEK, LLAMA
 
 LanguageModel = Literal["llama", "deepseek"]
 # The published code takes this layer whatever its --layer flag says, of either language model.
 LAYER_INDEX = 14
 HIDDEN: dict[LanguageModel, int] = {"llama": 2048, "deepseek": 1536}
 # What a decoder layer needs of LLaMA-3.2-1B's and DeepSeek-R1-Distill-Qwen-1.5B's configs.
-LANGUAGE_MODELS: dict[LanguageModel, dict[str, Any]] = {
-    "llama": {
-        "model_type": "llama",
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 16,
-        "max_position_embeddings": 131072,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 64,
-        "hidden_act": "silu",
-        "rms_norm_eps": 1e-5,
-        "rope_parameters": {
-            "rope_type": "llama3",
-            "rope_theta": 500000.0,
-            "factor": 32.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 8192,
-        },
-        "attention_bias": False,
-        "mlp_bias": False,
-    },
-    "deepseek": {
-        "model_type": "qwen2",
-        "hidden_size": 1536,
-        "intermediate_size": 8960,
-        "num_hidden_layers": 28,
-        "max_position_embeddings": 131072,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 2,
-        "head_dim": 128,
-        "hidden_act": "silu",
-        "rms_norm_eps": 1e-6,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-    },
-}
+LANGUAGE_MODELS: dict[LanguageModel, dict[str, Any]] = {"llama": LLAMA, "deepseek": DEEPSEEK}
 
 
 def paper_config(
