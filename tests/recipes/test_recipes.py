@@ -25,7 +25,7 @@ RECIPES = sorted((Path(__file__).resolve().parents[2] / "training" / "recipes").
 def make_data(root: Path, data: dict[str, Any], cases: int = 6) -> None:
     """Write images, masks and the index that ``data`` of a recipe asks for."""
     y, x = np.mgrid[:48, :64]
-    rows, stratum = [], data.get("keep", ["a"])[0]
+    rows = []
     for i in range(cases):
         mask = (y - 24) ** 2 + (x - 20 - 4 * i) ** 2 < 100
         image = np.random.default_rng(i).uniform(0, 90, mask.shape) + 120 * mask
@@ -33,7 +33,7 @@ def make_data(root: Path, data: dict[str, Any], cases: int = 6) -> None:
             (root / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(values.astype(np.uint8)).save(root / folder / f"case{i}.png")
         rows.append(
-            {data.get("file", "file"): f"case{i}.png", data.get("group", "g"): i, data.get("stratum", "s"): stratum}
+            {data.get("file", "file"): f"case{i}.png", data.get("group", "g"): i, data.get("stratum", "s"): "a"}
         )
     if data.get("index"):
         with (root / data["index"]).open("w", newline="") as file:
@@ -50,6 +50,7 @@ def short(raw: dict[str, Any]) -> list[str]:
         "fit.batch=2",
         "split.val=0.17",
         "split.test=0.17",
+        *(["data.keep=[]"] if raw["data"].get("keep") else []),
         *([f"stages={json.dumps(stages)}"] if stages else []),
     ]
 
