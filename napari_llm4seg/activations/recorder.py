@@ -120,7 +120,8 @@ class ActivationRecorder:
         """Lay the hooks; ``stack`` takes them up again."""
         net, backbone = self._net, self._net.backbone
         stack.enter_context(_replaced(backbone, "encode", self._encoding(backbone.encode)))
-        stack.enter_context(_replaced(backbone, "decode", self._decoding(backbone.decode)))
+        for name in ("decode", "decode_deep"):
+            stack.enter_context(_replaced(backbone, name, self._decoding(getattr(backbone, name))))
         self._hook(stack, net, "", "logits")
         handle = net.register_forward_pre_hook(self._begin)
         stack.callback(handle.remove)
@@ -181,7 +182,7 @@ class ActivationRecorder:
     def _keep(self, name: str, value: Any) -> None:
         if name not in self._points:
             return
-        # a network that is trained with several outputs gives its full-size one first
+        # with deep supervision, a network in training gives its full-size output first
         tensor: Tensor = value[0] if isinstance(value, (list, tuple)) else value
         # copied, because later layers may work in place; outside inference mode, so that the copy is an ordinary tensor
         with torch.inference_mode(False), torch.no_grad():

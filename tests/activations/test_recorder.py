@@ -38,10 +38,10 @@ def image(kind: str = "2-D") -> Tensor:
     return torch.rand(2, 1, *GRIDS[kind], generator=torch.Generator().manual_seed(1))
 
 
-def traces(net: LLM4SegNet) -> list[tuple[str, int, int, bool, bool]]:
+def traces(net: LLM4SegNet) -> list[tuple[str, int, int, set[str]]]:
     """Return what a recorder could have left on any module."""
     return [
-        (name, len(m._forward_hooks), len(m._forward_pre_hooks), "encode" in vars(m), "decode" in vars(m))
+        (name, len(m._forward_hooks), len(m._forward_pre_hooks), {"encode", "decode", "decode_deep"} & set(vars(m)))
         for name, m in net.named_modules()
     ]
 
@@ -109,6 +109,18 @@ def test_a_switched_block_is_recorded_as_it_runs(state: Any) -> None:
         with torch.no_grad():
             again = layer(tokens, bridge.angles(layer.spec, seen.grid, tokens.device), mask)
         assert torch.equal(seen["layer.1.out"], again)
+
+
+@pytest.mark.slow  # loads MONAI
+def test_deep_supervision_gives_the_full_size_output() -> None:
+    torch.manual_seed(0)
+    backbone = BackboneConfig.model_validate({"kind": "dynunet", "widths": (4, 8, 8, 16), "deep_supervision": True})
+    net = LLM4SegNet(ModelConfig(backbone=backbone)).train()
+    with ActivationRecorder(net) as recorder:
+        outputs = net(image())
+    assert len(outputs) > 1
+    assert torch.equal(recorder.activations["logits"], outputs[0])
+    assert torch.equal(recorder.activations["decoder"], recorder.activations["bottleneck"])
 
 
 def test_copies_are_ordinary_tensors_of_their_own() -> None:
