@@ -236,9 +236,10 @@ class PredictConfig(_Frozen):
     """How a trained network is run over a scan.
 
     ``mode`` "whole" resizes each slice to the network's size; "tiles" runs overlapping patches at the scan's own
-    resolution (``overlap`` as a fraction of the patch) blended with Gaussian weights. ``flips`` averages the
-    left-right mirrored slice too, at twice the time. ``threshold`` applies to sigmoid heads. Islands below
-    ``min_area`` (fraction of the slice's pixels) are dropped.
+    resolution (``overlap`` as a fraction of the patch) blended with Gaussian weights; volumes always run in such
+    patches, whatever the mode. ``flips`` averages the left-right mirrored slice or volume too, at twice the time.
+    ``threshold`` applies to sigmoid heads. Islands below ``min_area`` (fraction of the slice's pixels or the volume's
+    voxels) are dropped.
     """
 
     mode: Literal["whole", "tiles"] = "whole"

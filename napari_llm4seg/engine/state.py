@@ -19,6 +19,7 @@ from napari_llm4seg.engine.schedule import learning_rate, warmed_average
 from napari_llm4seg.engine.source import TrainingSource, ValidationSource, batches
 from napari_llm4seg.errors import CheckpointError, InputError
 from napari_llm4seg.files import replacing
+from napari_llm4seg.models.backbone import channels_last
 from napari_llm4seg.models.llm4seg import FROZEN_PREFIX, LLM4SegNet
 
 Data = tuple[TrainingSource, ValidationSource]
@@ -73,8 +74,9 @@ class RunState:
             torch.cat([part.fingerprint() for part in data]),
         )
         folder.mkdir(parents=True, exist_ok=True)
+        layout = channels_last(net.config.backbone.spatial_dims)
         # torch's own annotation of .to leaves this argument out
-        self.net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.net = net.to(memory_format=layout).train()  # type: ignore[call-overload]
         weights = [p for p in net.parameters() if p.requires_grad]
         if not weights:
             raise InputError("Nothing is left to train: every part of the model is frozen.")
@@ -100,7 +102,7 @@ class RunState:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.steps, self.steps_per_epoch)
         device = self.fabric.device
-        images = images.to(device, memory_format=torch.channels_last)
+        images = images.to(device, memory_format=channels_last(images.ndim - 2))
         loss = objective(self.wrapped(images), labels.to(device))
         value = float(loss.detach())
         if not math.isfinite(value):

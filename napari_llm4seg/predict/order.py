@@ -47,24 +47,25 @@ class SliceLog:
         self._digests: dict[int, bytes] = {}
         self._odd: dict[str, list[int]] = {}
 
-    def add(self, z: int, values: npt.NDArray[Any]) -> None:
-        """Take note of slice ``z`` (C, Y, X)."""
+    def add(self, z: int, values: npt.NDArray[Any], alone: bool = True) -> None:
+        """Take note of slice ``z`` (C, Y, X), which the network sees ``alone`` or as a part of its volume."""
         digest = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
         digest.update(np.ascontiguousarray(values).view(np.uint8).data)
         self._digests[z] = digest.digest()
         if values.dtype.kind == "f":
             finite = np.isfinite(values)
-            if not finite.any():
+            of = "the slice's" if alone else "the volume's"
+            if not finite.any() and alone:
                 self.note(z, "no finite value at all; zeros were put in their place")
                 return
             if not finite.all():
                 self.note(
                     z,
-                    "values that are not numbers or infinite; the slice's smallest and largest finite values "
+                    f"values that are not numbers or infinite; {of} smallest and largest finite values "
                     "were put in their place",
                 )
                 values = values[finite]
-        if values.min() == values.max():
+        if alone and values.min() == values.max():
             self.note(z, "the same value everywhere; nothing can be told from it")
 
     def note(self, z: int, what: str) -> None:

@@ -28,7 +28,7 @@ def labels_from_probabilities(
 
     Parameters
     ----------
-    probabilities : array (K, Y, X) in [0, 1]
+    probabilities : array (K, Y, X) or (K, Z, Y, X) in [0, 1]
         Sigmoid: one channel per class. Softmax: background first, then the classes.
     classes : sequence of ClassSpec
     head : {"sigmoid", "softmax"}
@@ -37,7 +37,7 @@ def labels_from_probabilities(
 
     Returns
     -------
-    array (Y, X), uint8 or uint16
+    array (Y, X) or (Z, Y, X), uint8 or uint16
         Values of ``classes``, 0 = background.
     """
     values = np.array([0, *(spec.value for spec in classes)], dtype=label_dtype(classes))
@@ -49,13 +49,13 @@ def labels_from_probabilities(
 
 
 def drop_islands(labels: Labels, min_area: float) -> Labels:
-    """Return ``labels`` (Y, X) without connected pieces of one class below ``min_area``.
+    """Return ``labels`` without connected pieces of one class below ``min_area``.
 
     Parameters
     ----------
-    labels : array (Y, X)
+    labels : array (Y, X) or (Z, Y, X)
     min_area : float in [0, 1)
-        Fraction of the slice's pixels; diagonal neighbours are connected.
+        Fraction of all its pixels or voxels; diagonal neighbours are connected.
     """
     least = min_area * labels.size
     if least <= 1 or not labels.any():
@@ -64,7 +64,7 @@ def drop_islands(labels: Labels, min_area: float) -> Labels:
 
     kept = labels.copy()
     for value in np.unique(labels[labels > 0]):
-        islands, _ = ndimage.label(labels == value, structure=np.ones((3, 3)))
+        islands, _ = ndimage.label(labels == value, structure=np.ones((3,) * labels.ndim))
         small = np.bincount(islands.ravel()) < least
         small[0] = False
         kept[small[islands]] = 0

@@ -1,4 +1,4 @@
-"""Predictor: a checkpoint run over a scan, slice by slice, the one being looked at first."""
+"""Predictor: a checkpoint run over a scan, slice by slice or in patches, what is being looked at first."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ import torch
 from torch import nn
 
 from napari_llm4seg.config import PredictConfig
-from napari_llm4seg.errors import Cancelled, ConfigError
+from napari_llm4seg.errors import Cancelled
 from napari_llm4seg.predict.device import choose_device, describe_device
 from napari_llm4seg.predict.forward import Cancel, Folding
 from napari_llm4seg.predict.order import slice_order
-from napari_llm4seg.predict.run import OnProgress, OnSlice, Run
-from napari_llm4seg.preprocess import Preprocessor
+from napari_llm4seg.predict.run import OnProgress, OnSlice, Run, SliceRun
+from napari_llm4seg.predict.volume_run import VolumeRun
+from napari_llm4seg.preprocess import Preprocessor, VolumePreprocessor
 from napari_llm4seg.volume import Prediction, Volume
 
 if TYPE_CHECKING:
@@ -55,18 +56,17 @@ class Predictor:
         If the device is absent.
     CheckpointError
         If the checkpoint or its frozen layer cannot be built.
-    ConfigError
-        If the network is three-dimensional, which prediction does not do yet.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto", config: PredictConfig | None = None) -> None:
-        if checkpoint.config.model.backbone.spatial_dims != 2:
-            raise ConfigError("This checkpoint's network is three-dimensional; prediction needs a two-dimensional one.")
         self.checkpoint = checkpoint
         self.device = choose_device(device)
         self.config = checkpoint.config.predict if config is None else config
         self.net: nn.Module = checkpoint.build().eval()
-        self._preprocessor = Preprocessor(checkpoint.config.preprocess)
+        preprocess = checkpoint.config.preprocess
+        self._preprocessor: Preprocessor | VolumePreprocessor = (
+            Preprocessor(preprocess) if preprocess.patch is None else VolumePreprocessor(preprocess)
+        )
         self._fold = Folding(self.net)
         self._lock = threading.Lock()
 
@@ -93,11 +93,12 @@ class Predictor:
         ----------
         volume : Volume of kind "intensity", any real dtype, numpy or dask
         slices : iterable of int, optional
-            Which slices to run, all by default; the others stay 0 in the result.
+            Which slices to run, all by default; the others stay 0 in the result. A three-dimensional network runs the
+            patches that these slices need.
         first : int, optional
             The slice to show first; it runs alone, then the rest outward from it.
         progress : callable(done, total, message), optional
-            In slices, or in tiles where the configuration asks for tiles.
+            In slices, or in tiles where the configuration asks for tiles, or in patches of a volume.
         cancel : callable -> bool, optional
             Asked often, also inside the network; once true, the run stops.
         on_slice : callable(z, labels (Y, X), probabilities (K, Y, X) float32), optional
@@ -122,7 +123,7 @@ class Predictor:
         self._preprocessor.check(volume)
         order = slice_order(volume.n_slices, slices, first)
         with self._turn(cancel):
-            run = Run(self, volume, order, progress, cancel, on_slice, keep_probabilities)
+            run = self._run(volume, order, progress, cancel, on_slice, keep_probabilities)
             run.go()
         return Prediction(
             labels=run.labels,
@@ -133,6 +134,16 @@ class Predictor:
             classes=tuple((spec.value, spec.name, spec.colour) for spec in self.checkpoint.config.model.classes),
             provenance=self._provenance(run, time.perf_counter() - started),
         )
+
+    @property
+    def volumetric(self) -> bool:
+        """Whether the network sees volumes, so that a slice needs its neighbours too."""
+        return isinstance(self._preprocessor, VolumePreprocessor)
+
+    def _run(self, volume: Volume, *how: Any) -> Run:
+        if isinstance(self._preprocessor, VolumePreprocessor):
+            return VolumeRun(self._preprocessor, self, volume, *how)
+        return SliceRun(self._preprocessor, self, volume, *how)
 
     @contextmanager
     def _turn(self, cancel: Cancel | None) -> Iterator[None]:

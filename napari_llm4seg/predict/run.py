@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from napari_llm4seg.predict.forward import Cancel, Forward
 from napari_llm4seg.predict.order import SliceLog
 from napari_llm4seg.predict.postprocess import drop_islands, label_dtype, labels_from_probabilities
 from napari_llm4seg.predict.tiling import Blend, Tiling
+from napari_llm4seg.preprocess import Preprocessor
 from napari_llm4seg.volume import Volume
 
 if TYPE_CHECKING:
@@ -24,11 +26,13 @@ OnProgress = Callable[[int, int, str], Any]
 OnSlice = Callable[[int, npt.NDArray[Any], Float], Any]
 
 
-class Run:
-    """One prediction on its way.
+class Run(ABC):
+    """What predictions by slices and by volumes share.
 
     Parameters
     ----------
+    notes : list of str
+        What will be converted, in words.
     predictor : Predictor
     volume : Volume
     order : list of int
@@ -46,6 +50,7 @@ class Run:
 
     def __init__(
         self,
+        notes: list[str],
         predictor: Predictor,
         volume: Volume,
         order: list[int],
@@ -56,9 +61,9 @@ class Run:
     ) -> None:
         model = predictor.checkpoint.config.model
         self.volume, self.order, self.config = volume, order, predictor.config
-        self._model, self._preprocessor = model, predictor._preprocessor
+        self._model = model
         self._progress, self._cancel, self._on_slice = progress, cancel, on_slice
-        self.messages: list[str] = list(self._preprocessor.notes(volume))
+        self.messages = list(notes)
         self.log = SliceLog(volume.n_slices)
         self.forward = Forward(
             predictor.net, predictor._fold, model.head, predictor.config, predictor.device, self.messages.append, cancel
@@ -67,6 +72,42 @@ class Run:
         self.probabilities: npt.NDArray[np.float16] | None = None
         if keep_probabilities:
             self.probabilities = np.zeros((model.out_channels, *volume.grid), dtype=np.float16)
+
+    @abstractmethod
+    def go(self) -> None:
+        """Run every slice asked for."""
+
+    def _label(self, probabilities: Float) -> npt.NDArray[Any]:
+        model = self._model
+        return labels_from_probabilities(probabilities, model.classes, model.head, self.config.threshold)
+
+    def _give(self, z: int, labels: npt.NDArray[Any], probabilities: Float) -> None:
+        """Keep a finished slice and hand it on."""
+        self.labels[z] = labels
+        if self.probabilities is not None:
+            self.probabilities[:, z] = probabilities
+        self._check()
+        if self._on_slice is not None:
+            self._on_slice(z, labels, probabilities)
+
+    def _check(self) -> None:
+        if self._cancel is not None and self._cancel():
+            raise Cancelled("Stopped.")
+
+
+class SliceRun(Run):
+    """A two-dimensional network's prediction: each slice on its own, whole or in tiles.
+
+    Parameters
+    ----------
+    preprocessor : Preprocessor
+    others
+        As in ``Run``.
+    """
+
+    def __init__(self, preprocessor: Preprocessor, predictor: Predictor, volume: Volume, *others: Any) -> None:
+        super().__init__(preprocessor.notes(volume), predictor, volume, *others)
+        self._preprocessor = preprocessor
         self._tiling: Tiling | None = None
         if self.config.mode == "tiles":
             patch = predictor.checkpoint.config.preprocess.size
@@ -92,7 +133,7 @@ class Run:
             for z in group:
                 self.log.note(z, "places where the network gave no finite value; they count as probability 0")
         for z, probabilities in zip(group, found, strict=True):
-            self._take(z, probabilities)
+            self._give(z, drop_islands(self._label(probabilities), self.config.min_area), probabilities)
         if self._tiling is None:
             self._report(len(group))
 
@@ -125,25 +166,12 @@ class Run:
         first = 0
         while first < len(self._tiling):
             self._check()
-            tiles = torch.from_numpy(self._tiling.tiles(padded, first, self.forward.batch))
-            blend.add(first, self.forward.probabilities(tiles).numpy())
-            first += len(tiles)
-            self._report(len(tiles))
+            numbers = range(first, min(first + self.forward.batch, len(self._tiling)))
+            tiles = torch.from_numpy(self._tiling.tiles(padded, numbers))
+            blend.add(numbers, self.forward.probabilities(tiles).numpy())
+            first += len(numbers)
+            self._report(len(numbers))
         return blend.result()
-
-    def _take(self, z: int, probabilities: Float) -> None:
-        labels = labels_from_probabilities(probabilities, self._model.classes, self._model.head, self.config.threshold)
-        labels = drop_islands(labels, self.config.min_area)
-        self.labels[z] = labels
-        if self.probabilities is not None:
-            self.probabilities[:, z] = probabilities
-        self._check()
-        if self._on_slice is not None:
-            self._on_slice(z, labels, probabilities)
-
-    def _check(self) -> None:
-        if self._cancel is not None and self._cancel():
-            raise Cancelled("Stopped.")
 
     def _report(self, newly_done: int) -> None:
         self._done += newly_done

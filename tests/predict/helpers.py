@@ -52,17 +52,19 @@ def config(
     head: str = "sigmoid",
     channels: str = "grey",
     intensity: str = "uint8",
+    patch: tuple[int, int, int] | None = None,
+    spacing: tuple[float, float, float] | None = None,
     **predict: Any,
 ) -> CheckpointConfig:
-    """Return a configuration that hands the network values in [0, 1]."""
+    """Return a configuration that hands the network values in [0, 1]; with ``patch`` a three-dimensional one."""
     n = 1 if channels == "grey" else 3
+    backbone = BackboneConfig(in_channels=n) if patch is None else BackboneConfig(kind="unet", spatial_dims=3)
     return CheckpointConfig.model_validate(
         {
-            "model": ModelConfig.model_validate(
-                {"backbone": BackboneConfig(in_channels=n), "classes": classes, "head": head}
-            ),
+            "model": ModelConfig.model_validate({"backbone": backbone, "classes": classes, "head": head}),
             "preprocess": PreprocessConfig.model_validate(
                 {"size": size, "channels": channels, "intensity": intensity, "mean": (0.0,) * n, "sd": (1.0,) * n}
+                | {"patch": patch, "spacing": spacing}
             ),
             "predict": PredictConfig(**predict),
             "card": Card(name="identity"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from napari_llm4seg.config import ClassSpec, PredictConfig
-from napari_llm4seg.errors import Cancelled, ConfigError, DeviceError, InputError
+from napari_llm4seg.errors import Cancelled, DeviceError, InputError
 from napari_llm4seg.io import read, write
 from napari_llm4seg.predict import Predictor
 from napari_llm4seg.preprocess import Preprocessor
@@ -399,13 +399,3 @@ def test_other_settings_share_the_network() -> None:
 def test_absent_device() -> None:
     with pytest.raises(DeviceError):
         Predictor(checkpoint(), "cuda:63")
-
-
-def test_three_dimensional_networks_are_refused_in_words() -> None:
-    model = checkpoint()
-    backbone = model.config.model.backbone.model_copy(update={"spatial_dims": 3})
-    model.config = model.config.model_copy(
-        update={"model": model.config.model.model_copy(update={"backbone": backbone})}
-    )
-    with pytest.raises(ConfigError, match="three-dimensional"):
-        Predictor(model, "cpu")

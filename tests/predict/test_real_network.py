@@ -150,6 +150,27 @@ def test_odd_scans_pass_the_real_network(
     assert np.isfinite(found.probabilities).all()
 
 
+def test_a_volumetric_network_is_saved_loaded_folded_and_predicts_at_any_size(tmp_path: Path) -> None:
+    pack = read_pack(asset("layers", "smollm2-135m-instruct-14"))
+    backbone = BackboneConfig(kind="dynunet", spatial_dims=3, widths=(2, 3, 4, 5), deep_supervision=True)
+    model = ModelConfig(backbone=backbone, block=BlockConfig(layers=(pack.ref,), positions="axial"), head="softmax")
+    torch.manual_seed(0)
+    config = CheckpointConfig(
+        model=model,
+        preprocess=PreprocessConfig(patch=(8, 16, 16), spacing=(1, 1, 1), intensity="zscore"),
+        card=Card(name="untrained"),
+    )
+    stored = Checkpoint(config, LLM4SegNet(model, [pack.build()]).trained_tensors()).save(tmp_path / "model")
+    loaded = load_model(stored, "cpu")
+    volume = Volume(np.random.default_rng(0).normal(size=(1, 11, 20, 9)).astype(np.float32))
+    found = probabilities(loaded, volume)
+    assert found.shape == (11, 2, 20, 9)
+    plain = probabilities(loaded.with_config(PredictConfig(folded=False)), volume)
+    np.testing.assert_allclose(found, plain, atol=1e-5)
+    loaded.net.set_block("off")
+    assert not np.allclose(probabilities(loaded, volume), found, atol=1e-5)
+
+
 @pytest.mark.gpu
 def test_the_card_gives_the_cpus_answer(checkpoint: Checkpoint, volume: Volume) -> None:
     found = probabilities(Predictor(checkpoint, "cuda"), volume)

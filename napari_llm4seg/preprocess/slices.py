@@ -46,8 +46,6 @@ class Preprocessor:
 
     def __init__(self, config: PreprocessConfig) -> None:
         self.config = config
-        self._mean = np.asarray(config.mean, dtype=np.float32)[:, None, None]
-        self._sd = np.asarray(config.sd, dtype=np.float32)[:, None, None]
 
     def check(self, volume: Volume) -> None:
         """Raise InputError where ``volume`` cannot be segmented at all; costs no pixel access."""
@@ -112,19 +110,31 @@ class Preprocessor:
         InputError
             If the values are not real numbers or the channels cannot be converted.
         """
-        values = self._unit(volume, z)
-        values -= self._mean
-        values /= self._sd
+        self.check(volume)
+        return self.normalise(volume.slice_at(z))
+
+    def normalise(self, raw: npt.NDArray[np.generic]) -> Float:
+        """Return values (C, *grid) of a slice, or of a whole volume, as the network takes them; NaN as in ``prepare``.
+
+        Raises
+        ------
+        InputError
+            As ``check``, which must have passed.
+        """
+        values = self._mapped(raw)
+        for index, (mean, sd) in enumerate(zip(self.config.mean, self.config.sd, strict=True)):
+            values[index] -= np.float32(mean)
+            values[index] /= np.float32(sd)
         values /= np.float32(self.config.divide)
         return values
 
-    def _unit(self, volume: Volume, z: int) -> Float:
-        """Return slice ``z`` with the checkpoint's channels, mapped to [0, 1] by the intensity rule."""
-        self.check(volume)
-        raw = volume.slice_at(z)
+    def _mapped(self, raw: npt.NDArray[np.generic]) -> Float:
+        """Return values with the checkpoint's channels by the intensity rule: in [0, 1], but for "zscore"."""
         dtype = raw.dtype
         values = np.nan_to_num(self._channels(_finite(raw)), copy=False)
         rule = self.config.intensity
+        if rule == "zscore":
+            return _standardised(values)
         if rule == "window":
             assert self.config.window is not None  # the config's own check
             low, high = self.config.window
@@ -138,7 +148,7 @@ class Preprocessor:
             low, high = 0.0, 255.0
         else:
             low, high = float(values.min()), float(values.max())
-        if not high > low:  # constant slice: mid-grey, so that the network sees an ordinary input
+        if not high > low:  # constant: mid-grey, so that the network sees an ordinary input
             return np.full(values.shape, 0.5, dtype=np.float32)
         # in float64, because 64-bit integers exceed float32's precision; halved, because high - low may overflow
         # and in place: a whole-slide image takes gigabytes
@@ -148,7 +158,7 @@ class Preprocessor:
         return np.clip(values, 0.0, 1.0, out=values).astype(np.float32)
 
     def _channels(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Drop alpha and convert between grey and colour; (C, Y, X) in and out."""
+        """Drop alpha and convert between grey and colour; (C, *grid) in and out."""
         if values.shape[0] in (2, 4):
             values = values[:-1]
         if self.config.channels == "grey":
@@ -220,6 +230,16 @@ class Preprocessor:
             inner = F.interpolate(inner, trace.source, mode="bilinear", antialias=shrinks)
         result: Float = inner.clamp(0, 1).cpu().numpy()
         return result
+
+
+def _standardised(values: npt.NDArray[np.float64]) -> Float:
+    """Return each channel (C, *grid) less its mean, over its standard deviation; 0 where it is constant."""
+    for channel in values:
+        scale = float(np.abs(channel).max())
+        channel /= scale or 1.0  # squares of large float64 values would overflow
+        channel -= channel.mean()
+        channel /= float(channel.std()) or 1.0
+    return values.astype(np.float32)
 
 
 def _finite(raw: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:

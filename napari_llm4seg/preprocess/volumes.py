@@ -1,0 +1,212 @@
+"""From a volume to a three-dimensional network's grid, and from its probabilities back to the scan's slices.
+
+The network's grid is upright, its axes running to superior, posterior and left as the world's do, however the scan was
+stored; and of one spacing, where the checkpoint asks for it. Both are undone exactly: axes are turned by exchange and
+reversal alone, and resampling is a matrix for each axis, built once and known from both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_llm4seg.config import PreprocessConfig
+from napari_llm4seg.preprocess.slices import Float, Preprocessor
+from napari_llm4seg.volume import Volume
+
+Grid = tuple[int, int, int]
+
+# Spacings that differ by less than this fraction are the same: headers round.
+_SAME_SPACING = 1e-3
+
+
+@dataclass(frozen=True)
+class VolumeTrace:
+    """What ``VolumePreprocessor.apply`` did.
+
+    Attributes
+    ----------
+    source : (Z, Y, X) of the scan in voxels.
+    order : which axis of the scan each axis of the upright grid is.
+    flipped : for each axis of the upright grid, whether it runs against the scan's.
+    size : (D, H, W) of the network's grid in voxels.
+    """
+
+    source: Grid
+    order: Grid
+    flipped: tuple[bool, bool, bool]
+    size: Grid
+
+    @property
+    def upright(self) -> Grid:
+        """The scan's grid with its axes turned, in voxels."""
+        a, b, c = self.order
+        return self.source[a], self.source[b], self.source[c]
+
+    def turn(self, array: Tensor) -> Tensor:
+        """Return ``array`` (..., Z, Y, X) of the scan with its axes upright."""
+        lead = array.ndim - 3
+        turned = array.permute(*range(lead), *(lead + axis for axis in self.order))
+        return turned.flip([lead + axis for axis in range(3) if self.flipped[axis]])
+
+
+class VolumePreprocessor:
+    """Converts volumes by a ``PreprocessConfig`` with a ``patch``; holds no state of any scan.
+
+    Parameters
+    ----------
+    config : PreprocessConfig
+    """
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        assert config.patch is not None  # CheckpointConfig's own check
+        self.config = config
+        self.patch: Grid = config.patch
+        self._values = Preprocessor(config)
+
+    def check(self, volume: Volume) -> None:
+        """Raise InputError where ``volume`` cannot be segmented at all; costs no voxel access."""
+        self._values.check(volume)
+
+    def notes(self, volume: Volume) -> list[str]:
+        """Return sentences about what will be converted, for the person to read."""
+        notes = self._values.notes(volume)
+        if volume.n_slices == 1:
+            notes.append("This checkpoint was made for volumes; a single slice shows it too little to be trusted.")
+        if self.config.spacing is not None and volume.unit != "mm":
+            steps = " x ".join(f"{step:g}" for step in self.config.spacing)
+            notes.append(
+                f"The scan does not say how large its voxels are; they were taken as {steps} mm, the checkpoint's own."
+            )
+        return notes
+
+    def trace(self, volume: Volume) -> VolumeTrace:
+        """Return how the scan's grid lies in the network's."""
+        order, flipped = _upright(volume)
+        source, steps = volume.grid, volume.spacing
+        size = [source[axis] for axis in order]
+        if self.config.spacing is not None and volume.unit == "mm":
+            for axis, wanted in enumerate(self.config.spacing):
+                factor = steps[order[axis]] / wanted
+                if abs(factor - 1) > _SAME_SPACING:
+                    size[axis] = max(1, round(size[axis] * factor))
+        return VolumeTrace(source, order, flipped, (size[0], size[1], size[2]))
+
+    def apply(self, volume: Volume) -> tuple[Tensor, VolumeTrace]:
+        """Return the whole scan on the network's grid.
+
+        Returns
+        -------
+        tensor (C, D, H, W), float32, normalised over the volume
+        VolumeTrace
+
+        Raises
+        ------
+        InputError
+            If the values are not real numbers or the channels cannot be converted.
+        """
+        self.check(volume)
+        trace = self.trace(volume)
+        values = trace.turn(torch.from_numpy(self._values.normalise(np.asarray(volume.data))))
+        for axis, (before, after) in enumerate(zip(trace.upright, trace.size, strict=True)):
+            if before != after:
+                values = _along(values, axis + 1, resampling(before, after, self.config.antialias))
+        return values.contiguous(), trace
+
+    def labels_to_grid(self, labels: npt.NDArray[np.integer], trace: VolumeTrace) -> Tensor:
+        """Return labels (Z, Y, X) on the network's grid (D, H, W) as int64, by nearest neighbour."""
+        grid = trace.turn(torch.from_numpy(labels.astype(np.int64)))
+        for axis, (before, after) in enumerate(zip(trace.upright, trace.size, strict=True)):
+            if before != after:
+                centres = (torch.arange(after, dtype=torch.float64) + 0.5) * before / after
+                grid = grid.index_select(axis, centres.long())
+        return grid.contiguous()
+
+
+class SliceReader:
+    """Gives probabilities on a network's grid back as slices of the scan, each on its own.
+
+    Parameters
+    ----------
+    trace : VolumeTrace
+
+    Attributes
+    ----------
+    axis : int
+        Axis of the network's grid along which the scan's slices follow one another.
+    """
+
+    def __init__(self, trace: VolumeTrace) -> None:
+        self.trace = trace
+        self._back = [trace.order.index(axis) for axis in range(3)]
+        self.axis = self._back[0]
+        self._matrices = [self._matrix(axis) for axis in self._back]
+
+    def _matrix(self, axis: int) -> Tensor:
+        """Return the (scan, network) matrix of one axis of the network's grid, in the scan's direction."""
+        before, after = self.trace.size[axis], self.trace.upright[axis]
+        matrix = torch.eye(after) if before == after else resampling(before, after, antialias=after < before)
+        return matrix.flip(0) if self.trace.flipped[axis] else matrix
+
+    def planes(self, z: int) -> slice:
+        """Return which planes of the network's grid, along ``axis``, slice ``z`` of the scan is made of."""
+        found = self._matrices[0][z].nonzero()[:, 0]
+        return slice(int(found[0]), int(found[-1]) + 1)
+
+    def read(self, z: int, planes: Tensor) -> Float:
+        """Return slice ``z`` of the scan.
+
+        Parameters
+        ----------
+        z : int
+        planes : tensor (K, D, H, W) in [0, 1]
+            The network's probabilities, of ``planes(z)`` alone along ``axis``.
+
+        Returns
+        -------
+        array (K, Y, X), float32 in [0, 1]
+        """
+        down, rows, columns = self._matrices
+        turned = planes.float().permute(0, *(1 + axis for axis in self._back))
+        flat = torch.tensordot(down[z, self.planes(z)], turned, dims=([0], [1]))
+        result: Float = (rows @ flat @ columns.T).clamp_(0, 1).numpy()
+        return result
+
+
+def resampling(before: int, after: int, antialias: bool) -> Tensor:
+    """Return the (after, before) matrix of linear interpolation between two grids of equal extent.
+
+    Cell edges coincide, as in ``torch.nn.functional.interpolate`` without aligned corners; ``antialias`` widens the
+    kernel while shrinking. Every row adds up to 1.
+    """
+    identity = torch.eye(before)[None, None]
+    matrix: Tensor = F.interpolate(identity, (after, before), mode="bilinear", antialias=antialias)[0, 0]
+    return matrix
+
+
+def _along(values: Tensor, axis: int, matrix: Tensor) -> Tensor:
+    along: Tensor = torch.tensordot(values, matrix, dims=([axis], [1])).movedim(-1, axis)
+    return along
+
+
+def _upright(volume: Volume) -> tuple[Grid, tuple[bool, bool, bool]]:
+    """Return which of the scan's axes runs along each of the world's, and whether it runs against it.
+
+    A scan at an angle is turned by the closest exchange of axes; one without a place in the world stays as it is.
+    """
+    if volume.unit != "mm":
+        return (0, 1, 2), (False, False, False)
+    directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    left = np.abs(directions)
+    order = [0, 0, 0]
+    for _ in range(3):  # the surest pair first, so that no axis is taken twice at 45 degrees
+        world, axis = np.unravel_index(int(left.argmax()), left.shape)
+        order[int(world)] = int(axis)
+        left[world, :] = left[:, axis] = -1
+    flipped = [bool(directions[world, axis] < 0) for world, axis in enumerate(order)]
+    return (order[0], order[1], order[2]), (flipped[0], flipped[1], flipped[2])
