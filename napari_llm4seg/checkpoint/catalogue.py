@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_llm4seg.assets import asset
 from napari_llm4seg.checkpoint.card import CONFIG, read_config
-from napari_llm4seg.config import Card
+from napari_llm4seg.config import Card, CheckpointConfig
 from napari_llm4seg.errors import CheckpointError, one_line
 from napari_llm4seg.files import cache_folder
 
@@ -18,7 +18,11 @@ class StarterEntry:
 
     name: str
     path: Path
-    card: Card
+    config: CheckpointConfig
+
+    @property
+    def card(self) -> Card:
+        return self.config.card
 
 
 def starters() -> list[StarterEntry]:
@@ -27,10 +31,10 @@ def starters() -> list[StarterEntry]:
     for root in (asset("checkpoints"), cache_folder() / "checkpoints"):
         for file in sorted(root.glob(f"*/{CONFIG}")) if root.is_dir() else ():
             try:
-                card = read_config(file.parent).card
+                config = read_config(file.parent)
             except CheckpointError:
                 continue
-            found.setdefault(file.parent.name, StarterEntry(file.parent.name, file.parent, card))
+            found.setdefault(file.parent.name, StarterEntry(file.parent.name, file.parent, config))
     return list(found.values())
 
 

@@ -11,6 +11,7 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_llm4seg.errors import InputError
+from napari_llm4seg.gui.state.look import Look
 from napari_llm4seg.volume import Unit, Volume
 
 LayerTuple = tuple[Any, dict[str, Any], str]
@@ -20,6 +21,8 @@ KEY = "napari_llm4seg"
 _PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 # Painted with a label that the model does not have: visible, but none of the classes' colours.
 _OTHER_COLOUR = "#BBBBBB"
+# Mean difference between a pixel's strongest and weakest channel from which an image counts as colour, in [0, 1].
+_COLOURED = 0.03
 _MM = {
     "meter": 1e3,
     "metre": 1e3,
@@ -53,6 +56,25 @@ def modality_of(layer: Layer) -> str:
     header = layer.metadata.get("dicom")
     code = header.get("Modality", "") if isinstance(header, Mapping) else ""
     return str(layer.metadata.get("modality") or code or layer.name)
+
+
+def look_of(layer: Layer) -> Look | None:
+    """Return what the layer looks like by a thumbnail of its middle slice; None for data that is not in memory."""
+    data = layer.data[-1] if layer.multiscale else layer.data
+    if problem_of(layer) or not isinstance(data, np.ndarray):
+        return None
+    rgb, slices = bool(getattr(layer, "rgb", False)), n_slices(layer)
+    middle = data[len(data) // 2] if slices > 1 else data.reshape(data.shape[-3:] if rgb else data.shape[-2:])
+    step = max(1, min(middle.shape[:2]) // 64)
+    thumb = np.nan_to_num(middle[::step, ::step].astype(np.float32), posinf=0, neginf=0)
+    low, high = float(thumb.min()), float(thumb.max())
+    top = 255.0 if data.dtype == np.uint8 else 1.0 if low >= 0 and high <= 1 else None
+    thumb = thumb / top if top is not None else (thumb - low) / max(high - low, 1e-6)
+    means = thumb[..., :3].reshape(-1, 3).mean(axis=0) if rgb else np.repeat(thumb.mean(), 3)
+    # grey pictures are often saved as colour; compression leaves a little of it
+    colour = rgb and float(np.ptp(thumb[..., :3], axis=-1).mean()) > _COLOURED
+    red, green, blue = (float(mean) for mean in means)
+    return Look(slices > 1, colour, low < 0, (red, green, blue))
 
 
 def grid_shape(layer: Layer) -> tuple[int, ...]:

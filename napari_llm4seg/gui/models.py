@@ -11,6 +11,7 @@ import numpy as np
 from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.gui.controllers.ports import Catalogue
 from napari_llm4seg.gui.layers import warm_up
+from napari_llm4seg.gui.state.look import look_of_model
 from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.volume import Volume
 
@@ -48,7 +49,10 @@ class Models:
         from napari_llm4seg.checkpoint import starters
         from napari_llm4seg.predict.device import available_devices, choose_device, describe_device
 
-        entries = [ModelEntry(item.name, item.name, item.path, item.card, True) for item in starters()]
+        entries = [
+            ModelEntry(item.name, item.name, item.path, item.card, True, look_of_model(item.config))
+            for item in starters()
+        ]
         known = {entry.path for entry in entries}
         entries += [
             ModelEntry(str(path), path.stem if path.is_file() else path.name, path)

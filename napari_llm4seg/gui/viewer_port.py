@@ -14,6 +14,7 @@ from napari_llm4seg.gui.layers import (
     is_scan,
     layer_id,
     layers_of,
+    look_of,
     modality_of,
     n_slices,
     problem_of,
@@ -107,4 +108,5 @@ def _info(layer: Layer) -> ScanInfo:
         n_slices=n_slices(layer),
         modality=modality_of(layer),
         problem=problem_of(layer),
+        look=look_of(layer),
     )

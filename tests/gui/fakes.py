@@ -17,6 +17,7 @@ from napari_llm4seg.config import (
 )
 from napari_llm4seg.errors import Cancelled, CheckpointError
 from napari_llm4seg.gui.controllers.ports import Catalogue
+from napari_llm4seg.gui.state.look import Look
 from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.volume import Prediction, Volume, affine_from_spacing
 
@@ -28,6 +29,14 @@ ULTRASOUND = Card(
     scores={"test": {"iou": 0.714, "n": 103}},
 )
 ABDOMEN = Card(name="abdomen", modality="CT", training_data="some volumes", licence="CC-BY-4.0")
+
+SKIN = Card(name="skin-lesion", modality="dermoscopy")
+POLYP = Card(name="polyp", modality="colonoscopy")
+LOOKS = {
+    "breast-ultrasound": Look(False, False, False, (0.33, 0.33, 0.33)),
+    "skin-lesion": Look(False, True, False, (0.7, 0.6, 0.55)),
+    "polyp": Look(False, True, False, (0.55, 0.32, 0.23)),
+}
 
 
 def checkpoint(card=ULTRASOUND, head="sigmoid", classes=None, digest="0" * 64):
@@ -89,13 +98,16 @@ class FakePredictor:
 class FakeModels:
     """``ModelSource`` with two starters; ``predictor`` is what every load gives unless it is an exception."""
 
-    def __init__(self, cards=(ABDOMEN, ULTRASOUND), devices=(("auto", "auto: CPU"), ("cpu", "cpu")), **how):
-        self.cards, self.devices, self.how = cards, devices, how
+    def __init__(self, cards=(ABDOMEN, ULTRASOUND), devices=(("auto", "auto: CPU"), ("cpu", "cpu")), looks=None, **how):
+        self.cards, self.devices, self.looks, self.how = cards, devices, looks or {}, how
         self.loaded = []
         self.predictor = None
 
     def catalogue(self):
-        entries = [ModelEntry(card.name, card.name, Path("/starters") / card.name, card, True) for card in self.cards]
+        entries = [
+            ModelEntry(card.name, card.name, Path("/starters") / card.name, card, True, self.looks.get(card.name))
+            for card in self.cards
+        ]
         return Catalogue(tuple(entries), tuple(self.devices))
 
     def load(self, entry, device):

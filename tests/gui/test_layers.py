@@ -149,3 +149,18 @@ def test_the_modality_comes_from_the_header_before_the_name():
     image = Image(np.zeros((4, 5)), name="ct thorax", metadata={"dicom": {"Modality": "MR"}})
     assert layers.modality_of(image) == "MR"
     assert layers.modality_of(Image(np.zeros((4, 5)), name="breast ultrasound")) == "breast ultrasound"
+
+
+def test_a_scan_s_look_is_read_off_a_thumbnail():
+    grey = np.full((300, 200), 51, np.uint8)
+    assert layers.look_of(Image(grey)) == layers.Look(False, False, False, pytest.approx((0.2, 0.2, 0.2)))
+    as_colour = layers.look_of(Image(np.repeat(grey[..., None], 3, axis=-1), rgb=True))
+    assert not as_colour.colour
+    photo = np.broadcast_to(np.array([204, 102, 51], np.uint8), (300, 200, 3))
+    look = layers.look_of(Image(photo, rgb=True))
+    assert look.colour
+    assert look.mean == pytest.approx((0.8, 0.4, 0.2))
+    ct = layers.look_of(Image(np.tile(np.linspace(-1000, 2000, 1200).reshape(30, 40), (5, 1, 1))))
+    assert (ct.stack, ct.signed) == (True, True)
+    assert layers.look_of(Image(da.zeros((5, 30, 40)))) is None, "lazy data is not computed for a guess"
+    assert layers.look_of(Image(np.full((20, 20), np.nan))) is not None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from napari_llm4seg.config import Card
 from napari_llm4seg.gui.controllers.ports import ScanInfo, ViewerPort
 from napari_llm4seg.gui.controllers.words import modality
+from napari_llm4seg.gui.state.look import Look, unlike
 from napari_llm4seg.gui.state.session import ModelEntry, Session
 from napari_llm4seg.gui.state.settings import Settings
 
@@ -46,20 +48,22 @@ class Chooser:
         return next((scan for scan in self.scans if scan.id == self._session.scan_id), None)
 
     def proposal(self) -> ModelEntry | None:
-        """Return the model to use: what a person chose, the last one where it fits, the first that fits, any."""
+        """Return the model to use: what a person chose, the last one where it fits, the one that fits best, any.
+
+        What fits is said by the scan's modality, or else by its look.
+        """
         if not self.entries:
             return None
         if self.by_hand:
             return self._session.model
         last = [entry for entry in self.entries if entry.key == self._settings.model]
-        ranked = [*last, *self.entries]
         scan = self.scan()
         wanted = modality(scan.modality) if scan is not None else ""
         if wanted:
-            for entry in ranked:
+            for entry in [*last, *self.entries]:
                 if entry.card is not None and modality(entry.card.modality) == wanted:
                     return entry
-        return ranked[0]
+        return _alike(last, self.entries, scan.look if scan is not None else None)
 
     def add(self, path: Path) -> ModelEntry:
         """Return the entry for ``path``, new or known."""
@@ -77,6 +81,17 @@ class Chooser:
 
     def described(self, entry: ModelEntry, card: Card) -> ModelEntry:
         """Return ``entry`` with its card, in the list too."""
-        named = ModelEntry(entry.key, card.name or entry.name, entry.path, card, entry.starter)
+        named = replace(entry, name=card.name or entry.name, card=card)
         self.entries = [named if item.key == entry.key else item for item in self.entries]
         return named
+
+
+def _alike(last: list[ModelEntry], entries: list[ModelEntry], look: Look | None) -> ModelEntry:
+    """Return the model used last where it takes scans of this kind, else the one whose training images look alike."""
+    if look is None:
+        return [*last, *entries][0]
+    for entry in last:
+        if entry.look is None or unlike(look, entry.look)[0] == 0:
+            return entry
+    judged = [(unlike(look, entry.look), entry) for entry in entries if entry.look is not None]
+    return min(judged, key=lambda pair: pair[0])[1] if judged else entries[0]

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from napari_llm4seg.config import PredictConfig
+from napari_llm4seg.gui.state.look import Look
 from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.volume import Volume
 
@@ -18,7 +19,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ScanInfo:
-    """One image layer: ``words`` are its shape and spacing; ``problem`` says why it cannot be segmented."""
+    """One image layer: ``words`` are its shape and spacing; ``problem`` says why it cannot be segmented.
+
+    ``look`` is None where it would take time to find out.
+    """
 
     id: str
     name: str
@@ -26,6 +30,7 @@ class ScanInfo:
     n_slices: int
     modality: str = ""
     problem: str = ""
+    look: Look | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 from psygnal import Signal
 
 from napari_llm4seg.config import Card
+from napari_llm4seg.gui.state.look import Look
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class ModelEntry:
         None until a checkpoint given by path has been read.
     starter : bool
         Whether it was shipped with the package.
+    look : Look or None
+        What its training images looked like, where that is known without its weights.
     """
 
     key: str
@@ -35,6 +38,7 @@ class ModelEntry:
     path: Path
     card: Card | None = None
     starter: bool = False
+    look: Look | None = None
 
 
 class Session:

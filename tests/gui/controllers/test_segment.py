@@ -102,6 +102,29 @@ def test_first_result_needs_no_choice(bench):
     assert bench.state.undo.enabled
 
 
+def test_without_a_header_the_look_of_the_scan_chooses(fakes):
+    red = np.broadcast_to(np.array([140, 80, 60], np.uint8), (40, 50, 3))
+    bench = Bench(fakes, cards=(fakes.ULTRASOUND, fakes.SKIN, fakes.POLYP), looks=fakes.LOOKS).start()
+    bench.viewer.add_image(red, rgb=True, name="picture")
+    assert bench.state.model == "polyp"
+    bench.viewer.add_image(np.broadcast_to(np.array([180, 150, 140], np.uint8), (40, 50, 3)), rgb=True, name="other")
+    assert bench.state.model == "skin-lesion"
+    bench.viewer.add_image(square((40, 50)), name="third")
+    assert bench.state.model == "breast-ultrasound"
+    bench.controller.choose_model("polyp")
+    bench.viewer.add_image(square((40, 50)), name="fourth")
+    assert bench.state.model == "polyp", "what a person chose stays"
+
+
+def test_the_model_used_last_is_proposed_for_its_kind_of_scan_alone(fakes):
+    how = {"cards": (fakes.ULTRASOUND, fakes.SKIN, fakes.POLYP), "looks": fakes.LOOKS}
+    bench = Bench(fakes, settings=Settings(model="polyp"), **how).start()
+    bench.viewer.add_image(np.broadcast_to(np.array([180, 150, 140], np.uint8), (40, 50, 3)), rgb=True, name="mole")
+    assert bench.state.model == "polyp"
+    bench.viewer.add_image(square((40, 50)), name="grey")
+    assert bench.state.model == "breast-ultrasound"
+
+
 def test_a_click_before_the_model_is_there_is_kept(fakes):
     bench = Bench(fakes, runner=Held)
     bench.viewer.add_image(square((40, 50)), name="us")

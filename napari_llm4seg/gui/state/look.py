@@ -1,0 +1,58 @@
+"""What a scan looks like, and what the scans that a model was trained on looked like. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from napari_llm4seg.config import CheckpointConfig
+
+
+@dataclass(frozen=True)
+class Look:
+    """The few facts by which an ultrasound image, a photograph and a volume can be told apart without a header.
+
+    Parameters
+    ----------
+    stack : bool
+        Several slices, or a network that takes volumes.
+    colour : bool
+        Channels that differ.
+    signed : bool
+        Values below 0, as CT has.
+    mean : (red, green, blue) or None
+        Mean of each channel in [0, 1]; of grey images three times the same. None where it says nothing.
+    """
+
+    stack: bool
+    colour: bool
+    signed: bool
+    mean: tuple[float, float, float] | None = None
+
+
+def look_of_model(config: CheckpointConfig) -> Look:
+    """Return the look of a checkpoint's training images, as far as its preprocessing tells."""
+    preprocess = config.preprocess
+    stack = config.model.backbone.spatial_dims == 3
+    window = preprocess.window
+    mean = preprocess.mean * 3 if preprocess.channels == "grey" else preprocess.mean
+    red, green, blue = mean[::-1] if preprocess.channels == "bgr" else mean
+    return Look(
+        stack=stack,
+        colour=preprocess.channels != "grey",
+        signed=window is not None and window[0] < 0,
+        # the channel means of whole volumes are normalised away
+        mean=None if stack or preprocess.divide != 1 else (red, green, blue),
+    )
+
+
+def unlike(scan: Look, model: Look) -> tuple[int, float]:
+    """Return how unlike a scan and a model's training images are: kinds that differ, then distance of mean colours.
+
+    A stack of slices is no obstacle for a two-dimensional model, which runs on each; one image is for a volume's.
+    """
+    kinds = 2 * (scan.colour != model.colour) + 2 * (scan.signed != model.signed) + 2 * (model.stack and not scan.stack)
+    kinds += scan.stack and not model.stack
+    if scan.mean is None or model.mean is None:
+        return kinds, 0.0
+    return kinds, math.dist(scan.mean, model.mean)
