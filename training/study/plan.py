@@ -195,12 +195,14 @@ def best_llm(plan: Plan, runs: Path, complete: bool = True) -> str | None:
     Parameters
     ----------
     complete : bool
-        Whether all seeds on all data sets must have run, so that a choice once acted on stays.
+        Whether all seeds on all data sets must have run, so that a choice once acted on stays. Else it is among the
+        arms that have a finished run.
     """
     names = plan.with_role("llm")
     if complete:
         needed = [run for run in planned_runs(plan, None) if run.arm in names]
         if not all((runs / run.path / REPORT).is_file() for run in needed):
             return None
+    names = [name for name in names if any(runs.glob(f"*/{name}/seed*/{REPORT}"))]
     scores = validation_scores(plan, runs, names)
     return max(scores, key=lambda name: scores[name]) if scores else None
