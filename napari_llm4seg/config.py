@@ -251,8 +251,13 @@ class PredictConfig(_Frozen):
     folded: bool = True
 
 
-class FitConfig(_Frozen):
-    """One training run; the meaning of each field is that of the optimisers and schedules in torch."""
+class FitConfig(_Grown):
+    """One training run; the meaning of each field is that of the optimisers and schedules in torch.
+
+    ``patches_per_volume`` are those of each volume in one epoch; images come once.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"patches_per_volume"})
 
     epochs: int = Field(default=100, ge=1)
     batch: int = Field(default=8, ge=1)
@@ -270,6 +275,7 @@ class FitConfig(_Frozen):
     ema: float | None = Field(default=None, gt=0, lt=1)
     augment: Literal["none", "paper", "strong"] = "strong"
     validate_every: int = Field(default=1, ge=1)
+    patches_per_volume: int = Field(default=1, ge=1, le=1000)
     seed: int = 0
 
 

@@ -158,6 +158,7 @@ def card_scores(evaluation: Evaluation, checkpoint: Checkpoint) -> dict[str, Any
         "n_lesion": found["n_lesion"],
         "iou_lesion": rounded("iou_lesion"),
         "dice_lesion": rounded("dice_lesion"),
+        **{f"dice_{name.replace(' ', '_')}": round(value, 4) for name, value in found["dice_by_class"].items()},
         "hd95": rounded("hd95_lesion", 2),
         "hd95_unit": found["hd95_unit"],
         "n_normals": found["n_empty"],

@@ -19,15 +19,18 @@ class Augmenter:
     strength : {"none", "paper", "strong"}
         "paper": rotations by 90 degrees and flips. "strong": left-right flips, affine (rotation 15 degrees, scale
         0.75 to 1.25, shift 8 %), contrast, gamma, noise and blur, in the ranges of one acquisition's variation.
-    size : (H, W) of the samples in pixels
+        For volumes "paper" is left-right flips alone, which an upright body bears.
+    size : (H, W) or (D, H, W) of the samples in pixels or voxels
+        Volumes may come larger with "strong"; of them the middle is kept, rotated and scaled.
     """
 
-    def __init__(self, strength: Strength, size: tuple[int, int]) -> None:
+    def __init__(self, strength: Strength, size: tuple[int, ...]) -> None:
         self.strength = strength
-        self._chain = None if strength == "none" else _chain(strength, size)
+        make = _chain if len(size) == 2 else _volume_chain
+        self._chain = None if strength == "none" else make(strength, size)
 
     def __call__(self, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return augmented copies of images (B, C, H, W) and labels (B, H, W); ``seeds`` decide each one's draws."""
+        """Return augmented copies of images (B, C, *grid) and labels (B, *grid); ``seeds`` decide each one's draws."""
         if self._chain is None:
             return images, labels
         done = []
@@ -37,7 +40,7 @@ class Augmenter:
         return torch.stack([d["image"] for d in done]), torch.stack([d["label"][0] for d in done]).to(torch.uint8)
 
 
-def _chain(strength: Strength, size: tuple[int, int]):  # type: ignore[no-untyped-def]  # MONAI's own types
+def _chain(strength: Strength, size: tuple[int, ...]):  # type: ignore[no-untyped-def]  # MONAI's own types
     import monai.transforms as mt
     from monai.data.meta_obj import set_track_meta
 
@@ -71,5 +74,38 @@ def _chain(strength: Strength, size: tuple[int, int]):  # type: ignore[no-untype
             mt.RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
             mt.RandGaussianNoised("image", prob=0.2, std=0.15),
             mt.RandGaussianSmoothd("image", prob=0.15, sigma_x=(0.4, 1.0), sigma_y=(0.4, 1.0)),
+        ]
+    )
+
+
+def _volume_chain(strength: Strength, size: tuple[int, ...]):  # type: ignore[no-untyped-def]  # MONAI's own types
+    import monai.transforms as mt
+    from monai.data.meta_obj import set_track_meta
+
+    set_track_meta(False)
+    both = ["image", "label"]
+    flip = mt.RandFlipd(both, prob=0.5, spatial_axis=2)
+    if strength == "paper":
+        return mt.Compose([flip])
+    affine = mt.RandAffined(
+        both,
+        prob=0.8,
+        rotate_range=(0.26, 0.26, 0.26),
+        scale_range=((-0.25, 0.25), (-0.25, 0.25), (-0.25, 0.25)),
+        translate_range=tuple(0.05 * side for side in size),
+        mode=("bilinear", "nearest"),
+        padding_mode="border",
+        cache_grid=True,
+        spatial_size=size,
+    )
+    return mt.Compose(
+        [
+            flip,
+            affine,
+            mt.RandScaleIntensityd("image", factors=0.25, prob=0.3),
+            mt.RandShiftIntensityd("image", offsets=0.3, prob=0.3),
+            mt.RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),
+            mt.RandGaussianNoised("image", prob=0.2, std=0.15),
+            mt.RandGaussianSmoothd("image", prob=0.15, sigma_x=(0.4, 1.0), sigma_y=(0.4, 1.0), sigma_z=(0.4, 1.0)),
         ]
     )

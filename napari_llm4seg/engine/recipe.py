@@ -72,8 +72,8 @@ class Recipe(_Frozen):
 
     @model_validator(mode="after")
     def _trainable(self) -> Recipe:
-        if self.model.backbone.spatial_dims != 2:
-            raise ValueError("model.backbone.spatial_dims: training works on slices so far and needs 2")
+        if self.model.backbone.spatial_dims != 2 and self.stages:
+            raise ValueError("stages: change the size of slices; a volumetric recipe has its patch and no stages")
         if max(spec.value for spec in self.model.classes) >= 255:
             raise ValueError("model.classes: label values need to be below 255, which marks what was not annotated")
         return self

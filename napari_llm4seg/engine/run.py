@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ import numpy as np
 import torch
 
 from napari_llm4seg.checkpoint import Checkpoint
-from napari_llm4seg.config import FitConfig, PreprocessConfig
+from napari_llm4seg.config import ClassSpec, FitConfig, PreprocessConfig
 from napari_llm4seg.engine.data import Case, Split, load_cases, load_samples, split_cases
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
 from napari_llm4seg.engine.recipe import Recipe
 from napari_llm4seg.engine.source import ImageTraining, ImageValidation
+from napari_llm4seg.engine.state import Data
+from napari_llm4seg.engine.volumes import VolumeTraining, VolumeValidation, load_volumes
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import write_text
 from napari_llm4seg.models.build import build_network
@@ -63,14 +65,13 @@ def train_recipe(
     result: FitResult | None = None
     for stage, (preprocess, config) in enumerate(runs):
         if stage == 0 or preprocess != runs[stage - 1][0]:  # the same input needs no second reading
-            train, val = (
-                load_samples([c for c in cases if c.name in names], preprocess, recipe.model.classes, progress)
-                for names in (set(split.train), set(split.val))
-            )
+            parts = [[c for c in cases if c.name in set(names)] for names in (split.train, split.val)]
+            make = _sources(parts, preprocess, recipe.model.classes, progress)
+        data = make(config)
         result = fit(
             fabrics[stage],
             net,
-            (ImageTraining(train, config.augment), ImageValidation(val)),
+            data,
             config,
             folder=out / f"stage{stage + 1}",
             threshold=recipe.predict.threshold,
@@ -80,12 +81,30 @@ def train_recipe(
         net.load_state_dict(result.tensors, strict=False)
         history.append(_stage_facts(preprocess, config, result))
     assert result is not None  # a recipe always has a run
-    facts = _training_facts(split, history, len(train), time.monotonic() - started)
+    facts = _training_facts(split, history, len(data[0]), time.monotonic() - started)
     card = recipe.card.model_copy(update={"training": facts})
     config_out = recipe.checkpoint_config().model_copy(update={"card": card})
     checkpoint = Checkpoint(config_out, result.tensors, out / "checkpoint")
     checkpoint.save(out / "checkpoint")
     return checkpoint, split, cases
+
+
+def _sources(
+    parts: list[list[Case]],
+    preprocess: PreprocessConfig,
+    classes: Sequence[ClassSpec],
+    progress: Callable[[int, int, str], None] | None,
+) -> Callable[[FitConfig], Data]:
+    """Read the training and validation cases; return what makes a stage's sources of them."""
+    patch = preprocess.patch
+    if patch is None:
+        train, val = (load_samples(part, preprocess, classes, progress) for part in parts)
+        return lambda config: (ImageTraining(train, config.augment), ImageValidation(val))
+    seen, unseen = (load_volumes(part, preprocess, classes, progress) for part in parts)
+    return lambda config: (
+        VolumeTraining(seen, patch, config.augment, config.patches_per_volume),
+        VolumeValidation(unseen, patch, classes),
+    )
 
 
 def sum_seconds(result: FitResult) -> float:
@@ -99,7 +118,7 @@ def sum_seconds(result: FitResult) -> float:
 
 def _stage_facts(preprocess: PreprocessConfig, config: FitConfig, result: FitResult) -> dict[str, Any]:
     return {
-        "size": list(preprocess.size),
+        "size": list(preprocess.patch or preprocess.size),
         "fit": config.model_dump(),
         "best_epoch": result.best_epoch,
         "val_iou": round(result.best_score, 4),

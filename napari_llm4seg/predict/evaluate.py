@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class CaseScore:
     hd95_unit : {"mm", "pixel"}
     hd95_is_diagonal : bool
         A class was on one side alone, so that the grid's diagonal stands for its distance.
+    class_dice : dict of str to float
+        Each class's own Dice by its name, where there are several.
     """
 
     case: str
@@ -52,6 +54,7 @@ class CaseScore:
     hd95: float
     hd95_unit: str
     hd95_is_diagonal: bool
+    class_dice: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ class Evaluation:
 
         ``iou``, ``dice`` and ``hd95_mm`` are means over all cases, where an empty mask predicted empty counts as 1, 1
         and 0. ``iou_lesion``, ``dice_lesion`` and ``hd95_lesion`` leave empty masks out; of those, ``n_empty`` in
-        number, ``empty_correct`` is the fraction predicted empty. Distances are in ``hd95_unit``: in pixels where the
+        number, ``empty_correct`` is the fraction predicted empty. ``dice_by_class`` has the mean of each class over all
+        cases, where there are several classes. Distances are in ``hd95_unit``: in pixels where the
         files say nothing about mm. In ``n_hd95_diagonal`` cases a class was missed or made up entirely, and the grid's
         diagonal stands for its distance.
         """
@@ -111,6 +115,10 @@ class Evaluation:
             "iou_lesion": _mean([case.iou for case in lesions]),
             "dice_lesion": _mean([case.dice for case in lesions]),
             "hd95_lesion": _mean([case.hd95 for case in lesions]),
+            "dice_by_class": {
+                name: _mean([case.class_dice[name] for case in self.cases])
+                for name in (self.cases[0].class_dice if self.cases else {})
+            },
             "n_empty": len(empty),
             "empty_correct": _mean([float(case.predicted_empty) for case in empty]),
             "n_failed": len(self.failures),
@@ -119,17 +127,21 @@ class Evaluation:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row for each case, failures last, with the columns of ``write_csv``."""
-        scored = [vars(case) | {"error": ""} for case in self.cases]
+        """Return one row for each case, failures last; of several classes each has its column, "dice NAME"."""
+        scored = []
+        for case in self.cases:
+            row = vars(case) | {"error": ""} | {f"dice {name}": value for name, value in case.class_dice.items()}
+            scored.append({key: value for key, value in row.items() if key != "class_dice"})
         return scored + [dict.fromkeys(_COLUMNS, "") | vars(failure) for failure in self.failures]
 
     def write_csv(self, path: str | Path) -> Path:
         """Write ``rows`` as CSV, whole or not at all, and return ``path``."""
         path = Path(path)
         with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _COLUMNS)
+            rows = self.rows()
+            writer = csv.DictWriter(file, list(dict.fromkeys([*_COLUMNS, *(key for row in rows for key in row)])))
             writer.writeheader()
-            writer.writerows(self.rows())
+            writer.writerows(rows)
         return path
 
 
@@ -161,16 +173,18 @@ def score_case(
     truth = as_classes(truth, classes, case)
     pairs = [(labels == spec.value, truth == spec.value) for spec in classes]
     flat = labels.shape[0] == 1  # a 2-D image has no distance along z
+    dices = [dice(pred, true) for pred, true in pairs]
     distances = [hd95(pred[0], true[0], spacing[1:]) if flat else hd95(pred, true, spacing) for pred, true in pairs]
     return CaseScore(
         case=case,
         empty=not any(true.any() for _, true in pairs),
         predicted_empty=not any(pred.any() for pred, _ in pairs),
         iou=float(np.mean([iou(pred, true) for pred, true in pairs])),
-        dice=float(np.mean([dice(pred, true) for pred, true in pairs])),
+        dice=float(np.mean(dices)),
         hd95=float(np.mean(distances)),
         hd95_unit=unit,
         hd95_is_diagonal=any(bool(pred.any()) != bool(true.any()) for pred, true in pairs),
+        class_dice={spec.name: value for spec, value in zip(classes, dices, strict=True)} if len(classes) > 1 else {},
     )
 
 

@@ -14,8 +14,8 @@ from napari_llm4seg.errors import Cancelled
 from napari_llm4seg.predict.forward import Cancel, Forward
 from napari_llm4seg.predict.order import SliceLog
 from napari_llm4seg.predict.postprocess import drop_islands, label_dtype, labels_from_probabilities
-from napari_llm4seg.predict.tiling import Blend, Tiling
 from napari_llm4seg.preprocess import Preprocessor
+from napari_llm4seg.tiling import Blend, Tiling
 from napari_llm4seg.volume import Volume
 
 if TYPE_CHECKING:

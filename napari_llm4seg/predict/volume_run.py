@@ -9,8 +9,8 @@ import torch
 
 from napari_llm4seg.predict.postprocess import drop_islands
 from napari_llm4seg.predict.run import Float, Run
-from napari_llm4seg.predict.tiling import Blend, Tiling
 from napari_llm4seg.preprocess import SliceReader, VolumePreprocessor
+from napari_llm4seg.tiling import Blend, Tiling
 from napari_llm4seg.volume import Volume
 
 if TYPE_CHECKING:

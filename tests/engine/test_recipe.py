@@ -70,7 +70,7 @@ def test_stages_change_only_what_they_name(recipe_file: Path) -> None:
         ("stages=[{size: [0, 0]}]", "8 to 8192"),
         ("card.name=2026-99-99", "no YAML"),
         ("fit.clip=-1", "clip"),
-        ("model.backbone={kind: unet, spatial_dims: 3, widths: [2, 4]}", "works on slices"),
+        ("model.backbone={kind: unet, spatial_dims: 3, widths: [2, 4]}", "no stages"),
         ("model.classes=[{value: 255, name: lesion}]", "below 255"),
     ],
 )

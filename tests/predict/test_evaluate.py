@@ -101,6 +101,8 @@ def test_classes_are_averaged() -> None:
     score = score_case("x", labels, truth, TWO, (1, 1, 1), "mm")
     assert (score.iou, score.dice, score.hd95) == (0.5, 0.5, math.hypot(7, 7) / 2)
     assert (score.empty, score.predicted_empty) == (True, False)
+    assert score.class_dice == {"lesion": 1, "vessel": 0}
+    assert score_case("x", labels, truth * 0, (LESION,), (1, 1, 1), "mm").class_dice == {}
 
 
 def test_labels_the_checkpoint_does_not_know_are_named() -> None:
@@ -141,6 +143,19 @@ def test_rows_and_csv(tmp_path: Path) -> None:
     assert (rows[0]["iou"], rows[0]["hd95_unit"], rows[0]["error"]) == ("0.5", "mm", "")
     assert (rows[2]["iou"], rows[2]["error"]) == ("", "no such file")
     assert [item.name for item in tmp_path.iterdir()] == ["cases.csv"]
+
+
+def test_classes_have_means_and_columns_of_their_own(tmp_path: Path) -> None:
+    cases = [
+        CaseScore(name, False, False, 0.5, 0.6, 3.0, "mm", False, {"lesion": found, "vessel": found / 2})
+        for name, found in (("a", 0.8), ("b", 0.6))
+    ]
+    evaluation = Evaluation(tuple(cases), (Failure("c", "no such file"),), {})
+    assert evaluation.as_dict()["dice_by_class"] == pytest.approx({"lesion": 0.7, "vessel": 0.35})
+    assert Evaluation(CASES, (), {}).as_dict()["dice_by_class"] == {}
+    with evaluation.write_csv(tmp_path / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["dice vessel"] for row in rows] == ["0.4", "0.3", ""]
 
 
 def test_units_that_differ_and_means_of_nothing() -> None:

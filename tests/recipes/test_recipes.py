@@ -16,22 +16,29 @@ from PIL import Image
 from napari_llm4seg.checkpoint import Checkpoint
 from napari_llm4seg.engine.recipe import load_recipe
 from napari_llm4seg.engine.run import train_recipe
-from napari_llm4seg.io import read
+from napari_llm4seg.io import read, write
 from napari_llm4seg.predict import Predictor
+from napari_llm4seg.volume import Volume
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "training" / "recipes").glob("*.yaml"))
 
 
-def make_data(root: Path, data: dict[str, Any], cases: int = 6) -> None:
-    """Write images, masks and the index that ``data`` of a recipe asks for."""
+def make_data(root: Path, raw: dict[str, Any], cases: int = 6) -> None:
+    """Write images or volumes, masks and the index that ``data`` of a recipe asks for."""
+    data = raw["data"]
+    volumetric = raw["model"]["backbone"].get("spatial_dims") == 3
     y, x = np.mgrid[:48, :64]
     rows = []
     for i in range(cases):
         mask = (y - 24) ** 2 + (x - 20 - 4 * i) ** 2 < 100
         image = np.random.default_rng(i).uniform(0, 90, mask.shape) + 120 * mask
-        for folder, values in ((data["images"], image), (data["masks"], 255 * mask)):
+        for folder, values in ((data["images"], image), (data["masks"], mask if volumetric else 255 * mask)):
             (root / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(values.astype(np.uint8)).save(root / folder / f"case{i}.png")
+            if volumetric:
+                volume = Volume(np.stack([values[10:38:2, 10:60:2].astype(np.uint8)] * 9)[None], np.eye(4), unit="mm")
+                write(root / folder / f"case{i}.nii.gz", volume)
+            else:
+                Image.fromarray(values.astype(np.uint8)).save(root / folder / f"case{i}.png")
         rows.append(
             {data.get("file", "file"): f"case{i}.png", data.get("group", "g"): i, data.get("stratum", "s"): "a"}
         )
@@ -50,6 +57,7 @@ def short(raw: dict[str, Any]) -> list[str]:
         "fit.batch=2",
         "split.val=0.17",
         "split.test=0.17",
+        *(["preprocess.patch=[8, 16, 16]"] if raw["preprocess"].get("patch") else []),
         *(["data.keep=[]"] if raw["data"].get("keep") else []),
         *([f"stages={json.dumps(stages)}"] if stages else []),
     ]
@@ -63,7 +71,7 @@ def test_there_are_recipes() -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_two_steps_of_every_stage(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    make_data(tmp_path / "data", raw["data"])
+    make_data(tmp_path / "data", raw)
     monkeypatch.setenv("LLM4SEG_DATA", str(tmp_path / "data"))
     recipe = load_recipe(path, short(raw))
     steps: dict[int, list[float]] = {}
@@ -78,7 +86,8 @@ def test_two_steps_of_every_stage(path: Path, tmp_path: Path, monkeypatch: pytes
     assert (len(split.train), len(split.val), len(split.test)) == (4, 1, 1)
     read_back = Checkpoint.load(tmp_path / "run" / "checkpoint")
     assert read_back.digest == checkpoint.digest
-    scan = read(tmp_path / "data" / raw["data"]["images"] / f"{split.test[0]}.png")
+    scan_file = next((tmp_path / "data" / raw["data"]["images"]).glob(f"{split.test[0]}.*"))
+    scan = read(scan_file)
     prediction = Predictor(read_back, "cpu").predict(scan)
     assert prediction.labels.shape == scan.grid
     assert prediction.probabilities is not None

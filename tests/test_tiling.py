@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_llm4seg.predict.tiling import Blend, Tiling, gaussian_weights, tile_starts
+from napari_llm4seg.tiling import Blend, Tiling, gaussian_weights, tile_starts
 
 overlaps = st.floats(0.0, 0.9)
 

@@ -1,0 +1,249 @@
+"""Volumes to train on, in patches that meet every class, and to be judged by, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_llm4seg.config import ClassSpec, PreprocessConfig
+from napari_llm4seg.engine.augment import Augmenter, Strength
+from napari_llm4seg.engine.data import IGNORE, Case
+from napari_llm4seg.engine.objective import Objective
+from napari_llm4seg.engine.source import sample_seed
+from napari_llm4seg.io import read
+from napari_llm4seg.io.pairs import as_classes, read_mask
+from napari_llm4seg.metrics import dice, iou
+from napari_llm4seg.models.backbone import channels_last
+from napari_llm4seg.preprocess import VolumePreprocessor
+from napari_llm4seg.tiling import Blend, Tiling
+
+Grid = tuple[int, int, int]
+
+# Of three patches one is centred on a class, as in nnU-Net; the others lie anywhere.
+_EVERY_THIRD = 3
+# Places remembered of each class and case: enough to draw from, small for any organ.
+_PLACES = 10_000
+# Patches a rotation and a shrinking are cut from are this much larger, so that no corner has to be made up.
+_MARGIN = 1.25
+
+
+@dataclass(frozen=True)
+class LoadedVolume:
+    """A case on the network's grid.
+
+    Attributes
+    ----------
+    name : str
+    image : tensor (C, D, H, W), float32, normalised
+    labels : tensor (D, H, W), uint8 label values; 255 is not annotated
+    places : for every class in the volume, its value and some of its voxels (n, 3) int64
+    """
+
+    name: str
+    image: Tensor
+    labels: Tensor
+    places: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
+
+
+def load_volumes(
+    cases: Sequence[Case],
+    config: PreprocessConfig,
+    classes: Sequence[ClassSpec],
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[LoadedVolume]:
+    """Read cases onto the network's grid.
+
+    Parameters
+    ----------
+    cases, config, classes, progress
+        As in ``napari_llm4seg.engine.data.load_samples``, for a config with a patch.
+
+    Raises
+    ------
+    InputError
+        If a scan or mask cannot be used.
+    """
+    preprocessor = VolumePreprocessor(config)
+    loaded = []
+    for done, case in enumerate(cases):
+        volume = read(case.pair.image)
+        mask = as_classes(read_mask(case.pair.mask, volume), classes, case.name, unannotated=IGNORE)
+        image, trace = preprocessor.apply(volume)
+        labels = preprocessor.labels_to_grid(mask, trace).to(torch.uint8)
+        loaded.append(LoadedVolume(case.name, image, labels, _places(labels, classes, done)))
+        if progress:
+            progress(done + 1, len(cases), "reading")
+    return loaded
+
+
+def _places(labels: Tensor, classes: Sequence[ClassSpec], seed: int) -> dict[int, npt.NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    found: dict[int, npt.NDArray[np.int64]] = {}
+    for spec in classes:
+        voxels = (labels == spec.value).nonzero().numpy()
+        if len(voxels) > _PLACES:
+            voxels = voxels[rng.choice(len(voxels), _PLACES, replace=False)]
+        if len(voxels):
+            found[spec.value] = voxels
+    return found
+
+
+class _VolumeSource:
+    def __init__(self, volumes: Sequence[LoadedVolume], patch: Grid) -> None:
+        self.volumes, self.patch = volumes, patch
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(volume.name for volume in self.volumes)
+
+    @property
+    def layout(self) -> str:
+        return f"{self.patch} of {[tuple(volume.image.shape) for volume in self.volumes]}"
+
+    def fingerprint(self) -> Tensor:
+        rows = []
+        for volume in self.volumes:
+            drawn = ((volume.labels > 0) & (volume.labels != IGNORE)).float().mean()
+            rows.append(torch.stack((volume.image.mean(), volume.image.std(correction=0), drawn)))
+        return torch.stack(rows)
+
+
+class VolumeTraining(_VolumeSource):
+    """Patches of volumes held in memory: every third is centred on a class, the classes in turn.
+
+    Parameters
+    ----------
+    volumes : sequence of LoadedVolume
+    patch : (D, H, W) in voxels
+        Smaller volumes are padded by reflection; what lies there counts as not annotated.
+    strength : {"none", "paper", "strong"}
+        See ``Augmenter``.
+    per_volume : int
+        Patches of each volume per epoch.
+    """
+
+    def __init__(self, volumes: Sequence[LoadedVolume], patch: Grid, strength: Strength, per_volume: int = 1) -> None:
+        super().__init__(volumes, patch)
+        self._per_volume = per_volume
+        self._augmenter = Augmenter(strength, patch)
+        enlarge = _MARGIN if strength == "strong" else 1.0
+        self._cut = [round(side * enlarge) for side in patch]
+        self._epoch = (0, 0)
+
+    @property
+    def layout(self) -> str:
+        return f"{super().layout}, {self._per_volume} each"
+
+    def __len__(self) -> int:
+        return len(self.volumes) * self._per_volume
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        self._epoch = (seed, epoch)
+
+    def centre(self, number: int) -> tuple[LoadedVolume, list[int], int | None]:
+        """Return the volume of sample ``number``, where its patch is centred, and on which class, if on one."""
+        volume = self.volumes[number % len(self.volumes)]
+        rng = np.random.default_rng(sample_seed(*self._epoch, number))
+        turn, rest = divmod(number + self._epoch[1], _EVERY_THIRD)
+        if rest == 0 and volume.places:
+            value = sorted(volume.places)[turn % len(volume.places)]
+            voxels = volume.places[value]
+            return volume, voxels[rng.integers(len(voxels))].tolist(), value
+        # anywhere the patch lies inside, and in the middle where it does not fit
+        spans = [
+            (side // 2, size - (side - side // 2)) for side, size in zip(self.patch, volume.labels.shape, strict=True)
+        ]
+        return (
+            volume,
+            [int(rng.integers(low, high + 1)) if high >= low else (low + high) // 2 for low, high in spans],
+            None,
+        )
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        numbers = index.tolist()
+        images, labels = [], []
+        for number in numbers:
+            volume, centre, _ = self.centre(number)
+            image, label = cut(volume, centre, self._cut)
+            images.append(image)
+            labels.append(label)
+        seeds = [sample_seed(*self._epoch, number) for number in numbers]
+        return self._augmenter(torch.stack(images), torch.stack(labels), seeds)
+
+
+def cut(volume: LoadedVolume, centre: Sequence[int], size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return a box of ``size`` around ``centre`` of the image (C, *size) and its labels (*size).
+
+    Where it would leave the volume it is moved inside; where the volume is too small it is padded by reflection, with
+    labels of 255.
+    """
+    grid = volume.labels.shape
+    image, labels = volume.image, volume.labels
+    for axis, (middle, side, length) in enumerate(zip(centre, size, grid, strict=True)):
+        start = min(max(0, middle - side // 2), max(0, length - side))
+        kept = min(side, length)
+        image, labels = image.narrow(axis + 1, start, kept), labels.narrow(axis, start, kept)
+    padding = Tiling(tuple(labels.shape), tuple(size)).padding
+    if any(map(any, padding)):
+        image = torch.from_numpy(np.pad(image.numpy(), ((0, 0), *padding), mode="reflect"))
+        labels = torch.from_numpy(np.pad(labels.numpy(), padding, constant_values=IGNORE))
+    return image, labels
+
+
+class VolumeValidation(_VolumeSource):
+    """Whole volumes, scored on the network's grid after overlapping patches were blended.
+
+    Parameters
+    ----------
+    volumes, patch
+        As for training.
+    classes : sequence of ClassSpec
+        Whose names the scores get.
+    overlap : float in [0, 1)
+    """
+
+    def __init__(
+        self, volumes: Sequence[LoadedVolume], patch: Grid, classes: Sequence[ClassSpec], overlap: float = 0.5
+    ) -> None:
+        super().__init__(volumes, patch)
+        self._classes, self._overlap = classes, overlap
+
+    def score(self, net: nn.Module, objective: Objective, index: Tensor, threshold: float) -> dict[str, Tensor]:
+        """Return loss, IoU and Dice, and the Dice of each class ("val_dice_NAME"); both masks empty count 1."""
+        rows = []
+        for number in index.tolist():
+            volume = self.volumes[number]
+            logits = self._logits(net, volume, objective.head)
+            known = volume.labels != IGNORE
+            found = (objective.predicted(logits, threshold)[0] & known).numpy()
+            truth = (objective.members(volume.labels[None])[0] & known).numpy()
+            dices = [dice(f, t) for f, t in zip(found, truth, strict=True)]
+            row = {
+                "val_loss": float(objective(logits, volume.labels[None])),
+                "val_iou": float(np.mean([iou(f, t) for f, t in zip(found, truth, strict=True)])),
+                "val_dice": float(np.mean(dices)),
+            }
+            rows.append(row | {f"val_dice_{spec.name}": d for spec, d in zip(self._classes, dices, strict=True)})
+        return {key: torch.tensor([row[key] for row in rows], dtype=torch.float64) for key in rows[0]}
+
+    def _logits(self, net: nn.Module, volume: LoadedVolume, head: str) -> Tensor:
+        """Return logits (1, K, D, H, W) whose sigmoid or softmax are the blended probabilities."""
+        device = next(net.parameters()).device
+        tiling = Tiling(tuple(volume.labels.shape), self.patch, self._overlap)
+        padded = tiling.pad(volume.image.numpy())
+        blend: Blend | None = None
+        for number in range(len(tiling)):
+            tile = torch.from_numpy(tiling.tiles(padded, [number])).to(device, memory_format=channels_last(3))
+            logits = net(tile).float()
+            probabilities = (logits.sigmoid() if head == "sigmoid" else logits.softmax(1)).cpu()
+            blend = blend or Blend(tiling, probabilities.shape[1])
+            blend.add([number], probabilities.numpy())
+        assert blend is not None  # a tiling has a tile
+        blended = torch.from_numpy(blend.result())[None].clamp(1e-7, 1 - 1e-7)
+        return torch.logit(blended) if head == "sigmoid" else F.log_softmax(blended.log(), dim=1)
