@@ -6,7 +6,7 @@ import csv
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from napari_llm4seg.config import ClassSpec, PreprocessConfig
-from napari_llm4seg.engine.recipe import DataConfig, SplitConfig
+from napari_llm4seg.engine.duplicates import near_duplicate_groups
+from napari_llm4seg.engine.recipe import NEAR_DUPLICATES, DataConfig, SplitConfig
 from napari_llm4seg.errors import InputError, one_line
 from napari_llm4seg.io import read
 from napari_llm4seg.io._files import stem_of
@@ -79,7 +80,7 @@ def data_root(config: DataConfig) -> Path:
     return Path(root)
 
 
-def load_cases(config: DataConfig) -> list[Case]:
+def load_cases(config: DataConfig, progress: Callable[[int, int, str], None] | None = None) -> list[Case]:
     """Return the recipe's cases in name order; ``keep`` chooses strata, ``limit`` keeps an even choice of the rest.
 
     Raises
@@ -88,7 +89,8 @@ def load_cases(config: DataConfig) -> list[Case]:
         If the index lacks a column or a case, or ``keep`` names a stratum that no case has.
     """
     root = data_root(config)
-    if not config.index and (config.group or config.stratum):
+    by_look = config.group == NEAR_DUPLICATES
+    if not config.index and ((config.group and not by_look) or config.stratum):
         raise InputError("data.group and data.stratum are columns of data.index, which is not given. Give it.")
     if config.keep and not config.stratum:
         raise InputError("data.keep chooses values of data.stratum, which is not given. Give it.")
@@ -113,6 +115,9 @@ def load_cases(config: DataConfig) -> list[Case]:
     cases.sort(key=lambda case: case.name)
     if config.limit and len(cases) > config.limit:
         cases = [cases[i * len(cases) // config.limit] for i in range(config.limit)]
+    if by_look:
+        groups = near_duplicate_groups([case.pair.image for case in cases], progress=progress)
+        cases = [replace(case, group=f"group {group}") for case, group in zip(cases, groups, strict=True)]
     return cases
 
 
@@ -123,7 +128,7 @@ def _index(path: Path, config: DataConfig) -> dict[str, dict[str, str]]:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or []
             for column in (config.file, config.group, config.stratum):
-                if column is not None and column not in columns:
+                if column not in (None, NEAR_DUPLICATES) and column not in columns:
                     raise InputError(
                         f"The index '{path}' has no column '{column}'; it has {', '.join(map(str, columns)) or 'none'}."
                     )

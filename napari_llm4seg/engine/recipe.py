@@ -20,6 +20,9 @@ from napari_llm4seg.config import (
 )
 from napari_llm4seg.errors import ConfigError, one_line
 
+# For ``DataConfig.group``.
+NEAR_DUPLICATES = "near-duplicates"
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -29,7 +32,8 @@ class DataConfig(_Frozen):
     """Where the pairs lie, relative to the data root (``LLM4SEG_DATA`` or ``--set data.root=...``).
 
     ``index`` names a CSV with a row per file; ``group`` and ``stratum`` are its columns for near-duplicates, which stay
-    in one part of the split, and for the classes to balance. ``keep`` leaves out the cases of every other stratum.
+    in one part of the split, and for the classes to balance. ``group`` "near-duplicates" needs no index: the groups are
+    found by the images themselves, see ``engine.duplicates``. ``keep`` leaves out the cases of every other stratum.
     """
 
     root: str | None = None

@@ -54,7 +54,7 @@ def train_recipe(
     """
     runs = recipe.runs()
     fabrics = [make_fabric(config, device) for _, config in runs]  # first: an absent device must not wait for the data
-    cases = load_cases(recipe.data)
+    cases = load_cases(recipe.data, progress)
     split = split_cases(cases, recipe.split)
     out.mkdir(parents=True, exist_ok=True)
     _keep_split(out / "split.json", split)
