@@ -140,6 +140,10 @@ class LayerSpec:
         between = ~(wavelength < old / high) & ~(wavelength > old / low)
         return torch.where(between, blended, slowed)
 
+    def n_weights(self) -> int:
+        """Return the number of the layer's weights."""
+        return sum(math.prod(shape) for shape in self.tensor_shapes().values())
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the layer's tensors by their Hugging Face names inside the layer, with shapes."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
