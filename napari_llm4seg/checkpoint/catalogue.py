@@ -8,7 +8,7 @@ from pathlib import Path
 from napari_llm4seg.assets import asset
 from napari_llm4seg.checkpoint.card import CONFIG, read_config
 from napari_llm4seg.config import Card, CheckpointConfig
-from napari_llm4seg.errors import CheckpointError, one_line
+from napari_llm4seg.errors import CheckpointError
 from napari_llm4seg.files import cache_folder
 
 
@@ -39,7 +39,7 @@ def starters() -> list[StarterEntry]:
 
 
 def resolve(name: str | Path) -> Path:
-    """Return the path of a checkpoint given as a starter's name, a path or ``hf:ORG/REPO``.
+    """Return the path of a checkpoint given as a starter's name, a path or ``hf:ORG/REPO[@REVISION]``.
 
     Raises
     ------
@@ -62,13 +62,14 @@ def resolve(name: str | Path) -> Path:
     raise CheckpointError(f"There is no model {text[:200]!r}. Give a folder, a file, hf:ORG/REPO or one of: {names}.")
 
 
-def _from_hub(repository: str) -> Path:
-    """Fetch a checkpoint folder from the Hugging Face Hub: safetensors, JSON and Markdown, nothing else."""
+def _from_hub(name: str) -> Path:
+    """Fetch a checkpoint folder ORG/REPO[@REVISION] from the Hugging Face Hub: safetensors, JSON and Markdown."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
-        patterns = ["*.safetensors", "*.json", "*.md", "*LICENSE*"]
-        return Path(snapshot_download(repository, allow_patterns=patterns))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(f"'hf:{repository}' could not be fetched: {one_line(error, 160)}") from error
+    from napari_llm4seg.models.hub import hub_errors
+
+    repository, _, revision = name.partition("@")
+    # nothing else is asked for: no pickle, no code
+    patterns = ["*.safetensors", "*.json", "*.md", "*LICENSE*"]
+    with hub_errors(f"hf:{name}", repository):
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))

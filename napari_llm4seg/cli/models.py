@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_llm4seg.cli.console import Json, guarded, line, print_json, table
+from napari_llm4seg.cli import language_models
+from napari_llm4seg.cli.console import Json, WrongUse, guarded, line, print_json, table
 from napari_llm4seg.errors import CheckpointError, one_line
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ IOU_KEYS = ("iou_lesion", "iou", "val_iou")
 @app.command("list")
 @guarded
 def list_models(as_json: Json = False) -> int:
-    """List the models at hand: shipped with the program or fetched before."""
+    """List the models at hand, shipped or fetched before, then language models and their layers at hand."""
     from napari_llm4seg.checkpoint import starters
 
     entries = starters()
@@ -39,17 +40,22 @@ def list_models(as_json: Json = False) -> int:
             }
             for entry in entries
         ]
-        print_json({"models": rows})
+        print_json(
+            {
+                "models": rows,
+                "language_models": language_models.registry_rows(),
+                "layers": language_models.layer_rows(),
+            }
+        )
         return 0
     if not entries:
         line("No models are at hand; fetch one: llm4seg models fetch hf:ORG/REPO")
-        return 0
     shown = [["name", "modality", "licence", "measured IoU"]]
     for entry in entries:
         iou = measured_iou(entry.card.scores)
         card = entry.card
         shown.append([entry.name, card.modality, card.licence or "not stated", "-" if iou is None else f"{iou:.3f}"])
-    print("\n".join(table(shown)))
+    print("\n".join([*table(shown), *language_models.lists_in_words()]))
     return 0
 
 
@@ -66,10 +72,14 @@ def measured_iou(scores: dict[str, Any]) -> float | None:
 def info(
     name: Annotated[str, typer.Argument(metavar="NAME|PATH|hf:ORG/REPO", help="The model.")], as_json: Json = False
 ) -> int:
-    """Show a model's card, classes, frozen layer, digest and sizes."""
+    """Show a model's card, classes, frozen layer, digest and sizes; or what a language model is."""
     from napari_llm4seg.checkpoint import Checkpoint, render_card, resolve
 
-    path = resolve(name)
+    source = language_models.language_model(name)
+    if source is not None:
+        return language_models.describe(source, as_json)
+    with language_models.naming_them():
+        path = resolve(name)
     checkpoint = Checkpoint.load(path)
     trained, total, problem = count_weights(checkpoint)
     config = checkpoint.config
@@ -122,17 +132,41 @@ def count_weights(checkpoint: Checkpoint) -> tuple[int, int | None, str]:
 @app.command("fetch")
 @guarded
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME|hf:ORG/REPO", help="A model by name, or one on the Hub.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|PATH|hf:ORG/REPO", help="A model, or a language model to take layers of.")
+    ],
+    layers: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="N,..", help="0-based layers of a language model: 14, 12,13 or 12-14."),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option("--revision", metavar="R", help="Branch, tag or commit on the Hub.")
+    ] = None,
+    llm: Annotated[
+        str | None, typer.Option("--llm", metavar="NAME", help="Which language model of the list PATH holds.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", metavar="HEX", help="Refuse a layer whose file has another digest.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Fetch a model into the user's cache, so that it is listed and works without a network."""
+    """Fetch a model, or layers of a language model, into the user's cache, to work without a network.
+
+    Of a language model only the file's header and the layers' own bytes are fetched; a broken download goes on where
+    it stopped.
+    """
+    if language_models.language_model(name, revision) is not None:
+        return language_models.fetch_layers(name, layers, revision, llm, sha256, as_json)
+    if any(option is not None for option in (layers, llm, sha256)):
+        raise WrongUse(f"--layer, --llm and --sha256 are for language models; '{name[:120]}' is none.")
     from napari_llm4seg.checkpoint import Checkpoint, resolve
 
-    path = resolve(name)
+    with language_models.naming_them():
+        path = resolve(with_revision(name, revision))
     checkpoint = Checkpoint.load(path)
     known = name
     if name.startswith("hf:"):
-        path = keep(path, name[3:])
+        path = keep(path, name[3:].partition("@")[0])
         known = path.name
     if as_json:
         print_json({"name": known, "path": str(path), "digest": checkpoint.digest})
@@ -142,6 +176,15 @@ def fetch(
     if problem:
         line(f"llm4seg: {problem}")
     return 0
+
+
+def with_revision(name: str, revision: str | None) -> str:
+    """Return ``name`` with the revision that was asked for."""
+    if revision is None:
+        return name
+    if not name.startswith("hf:") or "@" in name:
+        raise WrongUse(f"--revision is for hf:ORG/REPO without a revision; got '{name[:120]}'.")
+    return f"{name}@{revision}"
 
 
 def keep(folder: Path, repository: str) -> Path:
@@ -177,12 +220,23 @@ def _came_from(place: Path, repository: str) -> bool:
 def import_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="State dict of the published LLM4Seg code (.pth).")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The checkpoint folder to write.")],
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            "--llm", metavar="NAME|config.json", help="Its language model; LLaMA and DeepSeek are told by size."
+        ),
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option("--layer", metavar="N", min=0, help="0-based index of its layer, for the record.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Turn a state dict of the published code into a checkpoint that computes the same."""
     from napari_llm4seg.checkpoint import import_state_dict
+    from napari_llm4seg.models.paper import LAYER_INDEX
 
-    checkpoint = import_state_dict(file, out)
+    index = LAYER_INDEX if layer is None else layer
+    checkpoint = import_state_dict(file, out, llm=language_models.config_named(llm), index=index)
     trained, total, problem = count_weights(checkpoint)
     if as_json:
         print_json({"path": str(out), "digest": checkpoint.digest, "weights": {"trained": trained, "total": total}})

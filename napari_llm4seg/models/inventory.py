@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from pydantic import ValidationError
 from napari_llm4seg.assets import asset
 from napari_llm4seg.config import LayerRef
 from napari_llm4seg.errors import CheckpointError, LLM4SegError
-from napari_llm4seg.files import cache_folder, read_json
+from napari_llm4seg.files import cache_folder, read_json, writing
 from napari_llm4seg.models.registry import HUB, LANGUAGE_MODELS, RANDOM, Source, parse_source
 
 WEIGHTS, CONFIG, PACK = "layer.safetensors", "config.json", "pack.json"
@@ -110,7 +112,7 @@ def resolve_layer(source: str, index: int | None = None) -> LayerRef:
     if index is None:
         raise CheckpointError(f"Which layer of '{source[:120]}'? Give its 0-based index.")
     if where.kind == "random":
-        from napari_llm4seg.models.sources import random_pack
+        from napari_llm4seg.models.random_layers import random_pack
 
         return random_pack(source.removeprefix(RANDOM), index)
     check_index(where, index)
@@ -136,3 +138,15 @@ def name_of(ref: LayerRef) -> str:
         if model.repository == ref.repository:
             return model.name
     return ref.repository
+
+
+@contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Let one process at a time make the pack ``name``: the ranks of a distributed run ask at the same moment."""
+    from huggingface_hub.utils import WeakFileLock
+
+    locks = cache_folder() / "locks"
+    with writing(locks):
+        locks.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(locks / f"{name}.lock"):
+        yield

@@ -95,13 +95,14 @@ def write_pack(
     licence: str = "",
     note: str = "",
     licence_file: Path | None = None,
+    expected: str | None = None,
 ) -> LayerPack:
     """Write a pack from a layer's tensors (names inside the layer) and its model's config; returns it as read back.
 
     Raises
     ------
     CheckpointError
-        Where the tensors are not a whole layer of that config.
+        Where the tensors are not a whole layer of that config, or the file's sha256 is not the ``expected`` one.
     InputError
         Where ``folder`` holds something that is no pack.
     """
@@ -112,11 +113,17 @@ def write_pack(
     with replacing_folder(folder, PACK) as temporary:
         save_file(named, temporary / WEIGHTS)
         (temporary / CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n", encoding="utf-8")
+        digest = sha256(temporary / WEIGHTS)
+        if expected is not None and digest != expected:
+            raise CheckpointError(
+                f"Layer {index} of {repository} (revision {revision[:40]}) has sha256 {digest}; "
+                f"{expected[:64]} was asked for, so it is refused."
+            )
         about = {
             "repository": repository,
             "revision": revision,
             "index": index,
-            "sha256": sha256(temporary / WEIGHTS),
+            "sha256": digest,
             "licence": licence,
             "note": note,
         }
@@ -173,7 +180,7 @@ def find_pack(ref: LayerRef, near: Path | None = None) -> LayerPack:
 
 def _random(ref: LayerRef) -> LayerPack:
     """Make the random layer that ``ref`` names; it is the same on every machine."""
-    from napari_llm4seg.models.sources import make_random_pack
+    from napari_llm4seg.models.random_layers import make_random_pack
 
     name = ref.repository.removeprefix("random/")
     if name not in LANGUAGE_MODELS or ref.revision != f"seed-{ref.index}":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from napari_llm4seg.checkpoint import Checkpoint
 from tests.cli.helpers import save_model
+from tests.models.hub_server import Hub, Repo, use_real_client
 
 
 def test_list(llm4seg, everywhere) -> None:
@@ -36,27 +38,66 @@ def test_info_of_nothing(llm4seg, everywhere) -> None:
     assert len(answer.err.strip().splitlines()) == 1
 
 
-def test_fetch_from_the_hub_keeps_a_copy(llm4seg, everywhere, tmp_path, monkeypatch) -> None:
-    import huggingface_hub
+@pytest.fixture
+def hub(everywhere, tmp_path, monkeypatch):
+    with Hub() as server:
+        use_real_client(server, monkeypatch, tmp_path / "hf")
+        yield server
 
-    hub = save_model(tmp_path / "hub" / "snapshot", "Kidney", 1.0)
-    asked = []
 
-    def snapshot_download(repository, **options):
-        asked.append((repository, options["allow_patterns"]))
-        return str(hub)
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+
+def test_fetch_from_the_hub_keeps_a_copy(llm4seg, hub, tmp_path, monkeypatch) -> None:
+    from huggingface_hub import constants
+
+    files = files_of(save_model(tmp_path / "published", "Kidney", 1.0))
+    hub.repos = {
+        "someone/kidney": Repo.of(files | {"code.py": b"boom()", "weights.bin": b"pickled", "old.pth": b"pickled"}),
+        "other/everywhere": Repo.of(files_of(save_model(tmp_path / "other", "Another", 1.0))),
+    }
     found = llm4seg("models", "fetch", "hf:someone/kidney", "--json").json
     assert found["name"] == "kidney"
-    assert found["digest"] == Checkpoint.load(hub).digest
-    assert asked[0][0] == "someone/kidney"
-    assert not any(pattern.endswith((".bin", ".pth", ".py", "*")) for pattern in asked[0][1] if pattern != "*LICENSE*")
+    assert found["digest"] == Checkpoint.load(tmp_path / "published").digest
+    assert not any(asked.path.endswith((".bin", ".pth", ".py")) for asked in hub.log)
     assert "kidney" in {model["name"] for model in llm4seg("models", "list", "--json").json["models"]}
     # fetching anew replaces; another organisation's model of a name that is taken must not replace it
     assert llm4seg("models", "fetch", "hf:someone/kidney", "--json").json["name"] == "kidney"
     assert llm4seg("models", "fetch", "hf:other/everywhere", "--json").json["name"] == "other--everywhere"
     assert Checkpoint.load(tmp_path / "cache" / "checkpoints" / "everywhere").name == "Everywhere"
+    # without a network it comes out of the Hub's own cache
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert llm4seg("models", "info", "hf:someone/kidney", "--json").json["name"] == "Kidney"
+    assert llm4seg("models", "fetch", "hf:someone/kidney", "--json").json["digest"] == found["digest"]
+
+
+def test_a_revision_of_a_model(llm4seg, hub, tmp_path) -> None:
+    first = files_of(save_model(tmp_path / "first", "Kidney", 1.0))
+    repo = hub.repos["someone/kidney"] = Repo.of(first)
+    commit = repo.branches["main"]
+    repo.push(files_of(save_model(tmp_path / "second", "Kidney", 2.0)))
+    digests = [Checkpoint.load(tmp_path / name).digest for name in ("first", "second")]
+    assert llm4seg("models", "fetch", "hf:someone/kidney", "--json").json["digest"] == digests[1]
+    answer = llm4seg("models", "fetch", "hf:someone/kidney", "--revision", commit, "--json").json
+    assert (answer["name"], answer["digest"]) == ("kidney", digests[0])
+    assert llm4seg("models", "fetch", "hf:someone/kidney", "--layer", "3").status == 2
+
+
+def test_what_the_hub_refuses_is_one_line(llm4seg, hub, tmp_path) -> None:
+    hub.repos["someone/kidney"] = Repo.of(files_of(save_model(tmp_path / "first", "Kidney", 1.0)), gated=True)
+    for name, words in (
+        ("hf:someone/kidney", "https://huggingface.co/someone/kidney"),
+        ("hf:someone/nothing", "no such repository"),
+        ("hf:nothing", "could not be fetched"),
+    ):
+        for command in (("info", name), ("fetch", name)):
+            answer = llm4seg("models", *command)
+            assert answer.status == 1
+            assert words in answer.err
+            assert len(answer.err.strip().splitlines()) == 1
+    answer = llm4seg("segment", tmp_path, "-o", tmp_path / "out", "--model", "hf:someone/kidney")
+    assert "https://huggingface.co/someone/kidney" in answer.err
 
 
 def test_fetch_what_is_there_already(llm4seg, everywhere, tmp_path) -> None:
