@@ -88,9 +88,9 @@ class Models:
 
 def _warm_up(predictor: Any) -> None:
     """Do once what the first run would pay for: folding, the device's first kernels, the checkpoint's digest."""
-    height, width = predictor.checkpoint.config.preprocess.size
-    channels = predictor.checkpoint.config.preprocess.n_channels
-    predictor.predict(Volume(np.zeros((channels, 1, height, width), np.uint8)), keep_probabilities=False)
+    preprocess = predictor.checkpoint.config.preprocess
+    grid = preprocess.patch or (1, *preprocess.size)
+    predictor.predict(Volume(np.zeros((preprocess.n_channels, *grid), np.uint8)), keep_probabilities=False)
     _ = predictor.checkpoint.digest
 
 

@@ -28,6 +28,7 @@ ULTRASOUND = Card(
     licence="CC0-1.0",
     scores={"test": {"iou": 0.714, "n": 103}},
 )
+HEAD = Card(name="volume-head", modality="MR", training_data="some volumes", licence="CC-BY-4.0")
 ABDOMEN = Card(name="abdomen", modality="CT", training_data="some volumes", licence="CC-BY-4.0")
 
 SKIN = Card(name="skin-lesion", modality="dermoscopy")
@@ -40,14 +41,15 @@ LOOKS = {
 
 
 def checkpoint(card=ULTRASOUND, head="sigmoid", classes=None, digest="0" * 64):
-    """A checkpoint's outside: config and digest."""
+    """A checkpoint's outside: config and digest; of a network for volumes where the card's name says so."""
+    volumetric = "volume" in card.name
     config = CheckpointConfig(
         model=ModelConfig(
-            backbone=BackboneConfig(),
+            backbone=BackboneConfig(kind="unet", spatial_dims=3) if volumetric else BackboneConfig(),
             classes=classes or (ClassSpec(value=1, name="lesion"),),
             head=head,
         ),
-        preprocess=PreprocessConfig(),
+        preprocess=PreprocessConfig(patch=(8, 16, 16) if volumetric else None),
         card=card,
     )
     return SimpleNamespace(config=config, digest=digest, name=card.name)

@@ -33,6 +33,7 @@ class Facts:
     config: PredictConfig
     settings: Settings
     ready: bool
+    volumetric: bool
     listed: bool
     loading: bool
     opening: bool
@@ -48,6 +49,7 @@ def present(facts: Facts) -> SegmentState:
     """Return the state to draw."""
     scan = facts.scan
     single = scan is None or scan.n_slices == 1
+    whole = facts.volumetric and not single
     reason = blocked(facts)
     waiting = facts.pending and not facts.running
     progress = facts.progress
@@ -66,16 +68,12 @@ def present(facts: Facts) -> SegmentState:
         devices=tuple(Choice(key, label) for key, label in facts.devices),
         device=facts.device,
         options=_options(facts),
-        segment_slice=ButtonState(
-            not reason,
-            reason or ("Segment this image" if single else "Segment the slice on show"),
-            "Segment" if single else "Segment slice",
-        ),
+        segment_slice=ButtonState(not reason, reason or _first_tooltip(single, whole), _first_text(single, whole)),
         segment_all=ButtonState(
             not reason,
             reason or "Segment every slice, the one on show first",
             "Segment whole scan",
-            visible=not single,
+            visible=not single and not whole,
         ),
         cancel=ButtonState(active, "Stop; finished slices are kept" if active else "Nothing is running."),
         undo=ButtonState(
@@ -88,6 +86,16 @@ def present(facts: Facts) -> SegmentState:
         message=facts.message or _hint(facts),
         busy=active,
     )
+
+
+def _first_text(single: bool, whole: bool) -> str:
+    return "Segment" if single else "Segment whole scan" if whole else "Segment slice"
+
+
+def _first_tooltip(single: bool, whole: bool) -> str:
+    if whole:
+        return "This model sees whole volumes, so it segments every slice, those around the one on show first"
+    return "Segment this image" if single else "Segment the slice on show"
 
 
 def blocked(facts: Facts) -> str:
@@ -127,7 +135,8 @@ def _options(facts: Facts) -> OptionsState:
         threshold_reason="This model picks the likeliest class; it has no threshold."
         if facts.head == "softmax"
         else "",
-        overlap_reason="" if config.mode == "tiles" else "Only tiles overlap.",
+        mode_reason="This model sees volumes, always in overlapping patches." if facts.volumetric else "",
+        overlap_reason="" if config.mode == "tiles" or facts.volumetric else "Only tiles overlap.",
         changed=bool(facts.settings.options) or facts.settings.probability,
     )
 

@@ -207,10 +207,15 @@ class SegmentController:
             self._problem(words.failure(error, "Reading the layer"))
             return
         z = self.port.current_slice(scan.id)
-        slices = None if kind == "all" or scan.n_slices == 1 else (z,)
+        slices = None if kind == "all" or scan.n_slices == 1 or self._volumetric() else (z,)
         predictor, entry = self.session.predictor, self.session.model
         name = entry.name if entry is not None else predictor.checkpoint.config.card.name
         self._launch(Run(scan, spec_of(predictor, name, slices, self.settings.probability), volume, z))
+
+    def _volumetric(self) -> bool:
+        """Return whether the loaded model sees volumes: then a slice needs all of its neighbours anyway."""
+        predictor = self.session.predictor
+        return predictor is not None and predictor.checkpoint.config.model.backbone.spatial_dims == 3
 
     def _launch(self, run: Run) -> None:
         self._run = run
@@ -376,6 +381,7 @@ class SegmentController:
                     config=loader.config(),
                     settings=self.settings,
                     ready=predictor is not None,
+                    volumetric=self._volumetric(),
                     listed=loader.catalogue is not None,
                     loading=loader.loading,
                     opening=self._opening,

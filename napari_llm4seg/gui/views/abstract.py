@@ -54,6 +54,7 @@ class OptionsState:
     threshold: float = 0.5
     flips: bool = False
     min_area: float = 0.0
+    mode_reason: str = ""
     threshold_reason: str = ""
     overlap_reason: str = ""
     changed: bool = False

@@ -36,7 +36,9 @@ class OptionsBox(QWidget):
             self.mode.setItemData(index, tooltip, 3)  # Qt.ToolTipRole
         self.overlap = _spin("Tile overlap", 0, 90, 5, 0, "Overlap of neighbouring tiles, percent of a tile")
         self.threshold = _spin("Threshold", 0.01, 0.99, 0.05, 2, "Probability from which a pixel belongs to the class")
-        self.min_area = _spin("Smallest island", 0, 50, 0.05, 2, "Drop islands below this percentage of the slice")
+        self.min_area = _spin(
+            "Smallest island", 0, 50, 0.05, 2, "Drop islands below this percentage of the slice or volume"
+        )
         self.overlap.setSuffix(" %")
         self.min_area.setSuffix(" %")
         self.reset_button = QPushButton("As the model suggests")
@@ -62,7 +64,8 @@ class OptionsBox(QWidget):
             with QSignalBlocker(box):
                 box.setChecked(on)
         self.mode.setCurrentIndex([key for key, _, _ in _MODES].index(state.mode))
-        self.mode.setToolTip(next(tooltip for key, _, tooltip in _MODES if key == state.mode))
+        self.mode.setEnabled(not state.mode_reason)
+        self.mode.setToolTip(state.mode_reason or next(tooltip for key, _, tooltip in _MODES if key == state.mode))
         values = (
             (self.overlap, state.overlap * 100, state.overlap_reason),
             (self.threshold, state.threshold, state.threshold_reason),

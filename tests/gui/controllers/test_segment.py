@@ -220,6 +220,23 @@ def test_slices_are_the_first_axis_however_the_viewer_turns_it(bench, order, ndi
     assert np.array_equal(bench.results[0].data, data > 0)
 
 
+def test_a_model_of_volumes_has_one_button_that_segments_the_whole_scan_and_says_so(fakes):
+    bench = Bench(fakes, cards=(fakes.HEAD,)).start()
+    bench.viewer.add_image(square((6, 40, 50)), name="mr")
+    bench.viewer.dims.set_current_step(0, 2)
+    assert bench.state.segment_slice.text == "Segment whole scan"
+    assert "whole volumes" in bench.state.segment_slice.tooltip
+    assert not bench.state.segment_all.visible
+    assert "patches" in bench.state.options.mode_reason
+    assert bench.state.options.overlap_reason == ""
+    bench.controller.segment_slice()
+    assert bench.models.predictor.ran == [[2, 0, 1, 3, 4, 5]]
+    (layer,) = bench.results
+    assert np.array_equal(layer.data, square((6, 40, 50)) > 0)
+    bench.viewer.add_image(square((40, 50)), name="one slice")
+    assert bench.state.segment_slice.text == "Segment"
+
+
 def test_another_slice_joins_the_result(bench):
     bench.viewer.add_image(square((4, 40, 50)), name="ct")
     bench.start()

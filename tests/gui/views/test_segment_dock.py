@@ -109,6 +109,15 @@ def test_drawing_asks_nothing(dock, actions):
     assert not actions.asked
 
 
+def test_an_option_without_effect_says_why(dock):
+    dock.show_state(replace(READY, options=OptionsState(mode_reason="Always in patches.")))
+    assert not dock.options.mode.isEnabled()
+    assert dock.options.mode.toolTip() == "Always in patches."
+    dock.show_state(READY)
+    assert dock.options.mode.isEnabled()
+    assert "Each slice" in dock.options.mode.toolTip()
+
+
 def test_options_open_by_keyboard_and_report(qtbot, dock, actions):
     from qtpy.QtCore import Qt
 
