@@ -109,7 +109,7 @@ def test_drawing_asks_nothing(dock, actions):
     assert not actions.asked
 
 
-def test_an_option_without_effect_says_why(dock):
+def test_where_a_model_of_volumes_runs_is_no_choice(dock):
     dock.show_state(replace(READY, options=OptionsState(mode_reason="Always in patches.")))
     assert not dock.options.mode.isEnabled()
     assert dock.options.mode.toolTip() == "Always in patches."
