@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 REPORT = "report.json"
 CHECKPOINT = "checkpoint"
+# How a figure came about under each protocol: a reader of the card must not take one for the other.
+HOW = {
+    "locked": "on a test part used for nothing else, once",
+    "paper": "of the best epoch chosen on the reported images themselves, so better than on new ones",
+}
 
 
 @guarded
@@ -42,7 +47,7 @@ def train(
     device: Device = "auto",
     as_json: Json = False,
 ) -> int:
-    """Train by a recipe and test once; called again it goes on where it was stopped."""
+    """Train by a recipe and report on its test part once; called again it goes on where it was stopped."""
     from napari_llm4seg.engine.recipe import load_recipe
 
     plan = load_recipe(recipe, overrides or ())
@@ -54,7 +59,7 @@ def train(
             line(f"Stopped. The same command goes on from the last finished epoch ('{out}').")
             return STOPPED
     else:
-        line(f"'{out}' holds the finished run; its test images are not looked at again.")
+        line(f"'{out}' holds the finished run; the images it reports are not looked at again.")
     if as_json:
         print_json(report)
     else:
@@ -89,7 +94,7 @@ def stored_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
 
 
 def train_and_test(recipe: Recipe, out: Path, device: str) -> dict[str, Any]:
-    """Train, look at the test part once, and write its scores into the checkpoint's card and ``report.json``."""
+    """Train, score the test part once, and write its scores into the checkpoint's card and ``report.json``."""
     from napari_llm4seg.engine.run import train_recipe
     from napari_llm4seg.files import write_text
     from napari_llm4seg.predict import Predictor
@@ -102,15 +107,18 @@ def train_and_test(recipe: Recipe, out: Path, device: str) -> dict[str, Any]:
             recipe, out, device=device, on_event=teller(bar), progress=reading, cancel=None
         )
     started = time.monotonic()
-    line(f"testing once on {len(split.test)} images at their own resolution")
+    locked = recipe.split.protocol == "locked"
+    said = "testing once on" if locked else "scoring the best epoch on the images it was chosen on:"
+    line(f"{said} {len(split.test)} images at their own resolution")
     held_back = [case for case in cases if case.name in set(split.test)]
     with ProgressLine("testing") as testing:
         evaluation = evaluate_pairs(Predictor(checkpoint, device), [case.pair for case in held_back], testing)
-    scores = card_scores(evaluation, checkpoint)
+    scores = card_scores(evaluation, checkpoint, recipe.split.protocol)
     tested = with_scores(checkpoint, scores)
     tested.save(out / CHECKPOINT)
     report = {
         "name": checkpoint.name,
+        "protocol": recipe.split.protocol,
         "checkpoint": CHECKPOINT,
         "digest": tested.digest,
         "scores": scores,
@@ -145,7 +153,7 @@ def teller(bar: ProgressLine) -> Callable[[int, int, Event], None]:
     return tell
 
 
-def card_scores(evaluation: Evaluation, checkpoint: Checkpoint) -> dict[str, Any]:
+def card_scores(evaluation: Evaluation, checkpoint: Checkpoint, protocol: str) -> dict[str, Any]:
     """Return what the card says about the test: rounded, with the numbers of images and how it came about."""
     found = evaluation.as_dict()
 
@@ -165,7 +173,7 @@ def card_scores(evaluation: Evaluation, checkpoint: Checkpoint) -> dict[str, Any
         "normals_empty_fraction": rounded("empty_correct"),
         "n_failed": found["n_failed"],
         "val_iou": stages[-1].get("val_iou"),
-        "how": "means per image at the images' own resolution, on a test part used for nothing else, once",
+        "how": f"means per image at the images' own resolution, {HOW[protocol]}",
     }
 
 
@@ -187,13 +195,18 @@ def in_words(report: dict[str, Any]) -> list[str]:
 
     unit = {"mm": "mm", "pixel": "pixels"}.get(scores["hd95_unit"], scores["hd95_unit"])
     hd95 = "-" if scores["hd95"] is None else f"{scores['hd95']:.2f} {unit}"
+    # reports made before there were protocols are locked ones
+    chosen_on_them = report.get("protocol", "locked") == "paper"
+    tested = "the best epoch, chosen on the reported images, on these" if chosen_on_them else "tested once on"
     lines = [
-        f"{report['name']}: tested once on {scores['test_n']} images",
+        f"{report['name']}: {tested} {scores['test_n']} images",
         f"  {scores['n_lesion']} with a structure: IoU {number(scores['iou_lesion'])}, "
         f"Dice {number(scores['dice_lesion'])}, HD95 {hd95}",
     ]
     if scores["n_normals"]:
         lines.append(f"  {scores['n_normals']} without: {100 * scores['normals_empty_fraction']:.1f} % predicted empty")
+    if chosen_on_them:
+        lines.append("  this is no test: expect less on new images; --set split.protocol=locked measures that")
     if scores["n_failed"]:
         lines.append(f"  {scores['n_failed']} could not be scored; see {REPORT}")
     return lines

@@ -1,21 +1,19 @@
-"""Image and mask pairs as tensors, split so that near-duplicates never sit on both sides."""
+"""A recipe's image and mask pairs, as cases and as tensors."""
 
 from __future__ import annotations
 
 import csv
 import os
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from napari_llm4seg.config import ClassSpec, PreprocessConfig
 from napari_llm4seg.engine.duplicates import near_duplicate_groups
-from napari_llm4seg.engine.recipe import NEAR_DUPLICATES, DataConfig, SplitConfig
+from napari_llm4seg.engine.recipe import NEAR_DUPLICATES, DataConfig
 from napari_llm4seg.errors import InputError, one_line
 from napari_llm4seg.io import read
 from napari_llm4seg.io._files import stem_of
@@ -36,15 +34,6 @@ class Case:
     @property
     def name(self) -> str:
         return self.pair.stem
-
-
-@dataclass(frozen=True)
-class Split:
-    """Names of the cases of each part."""
-
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -135,41 +124,6 @@ def _index(path: Path, config: DataConfig) -> dict[str, dict[str, str]]:
             return {stem_of(row[config.file]): row for row in reader if row[config.file]}
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"The index '{path}' cannot be read: {one_line(error, 120)}.") from error
-
-
-def split_cases(cases: Sequence[Case], config: SplitConfig) -> Split:
-    """Split by group: whole groups go to one part, each stratum in the asked-for fractions.
-
-    A group that spans strata counts for that of its first case. The same cases and seed give the same split.
-
-    Raises
-    ------
-    InputError
-        If a part would be empty.
-    """
-    groups: dict[str, list[Case]] = defaultdict(list)
-    for case in cases:
-        groups[case.group].append(case)
-    strata: dict[str, list[list[Case]]] = defaultdict(list)
-    for members in groups.values():
-        strata[members[0].stratum].append(members)
-    parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    for stratum in sorted(strata):
-        rng = np.random.default_rng([config.seed, *stratum.encode()])
-        order = rng.permutation(len(strata[stratum]))
-        total = sum(map(len, strata[stratum]))
-        wanted = {"test": round(config.test * total), "val": round(config.val * total)}
-        filled = {"test": 0, "val": 0}
-        for i in order:
-            members = strata[stratum][i]
-            part = next((p for p in ("test", "val") if filled[p] + len(members) <= wanted[p]), "train")
-            if part != "train":
-                filled[part] += len(members)
-            parts[part] += [case.name for case in members]
-    for part, names in parts.items():
-        if not names:
-            raise InputError(f"{len(cases)} cases leave the {part} part empty; give more cases or other fractions.")
-    return Split(*(tuple(sorted(parts[part])) for part in ("train", "val", "test")))
 
 
 def load_samples(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,15 +13,22 @@ from napari_llm4seg.config import (
     Card,
     CheckpointConfig,
     FitConfig,
+    LayerRef,
     ModelConfig,
     PredictConfig,
     PreprocessConfig,
+    _Grown,
     explain,
 )
 from napari_llm4seg.errors import ConfigError, one_line
+from napari_llm4seg.models.inventory import layer_width, resolve_layer
 
 # For ``DataConfig.group``.
 NEAR_DUPLICATES = "near-duplicates"
+# The fraction of cases the published figures are made on.
+PAPER_TEST = 0.3
+# How many files a recipe may stand on, one upon the other.
+_DEEPEST = 16
 
 
 class _Frozen(BaseModel):
@@ -47,12 +54,32 @@ class DataConfig(_Frozen):
     limit: int | None = Field(default=None, ge=6)
 
 
-class SplitConfig(_Frozen):
-    """Fractions of the cases; the rest trains. The test part is never used for choosing anything."""
+class SplitConfig(_Grown):
+    """Which cases train, choose the epoch (``val``) and are reported (``test``), as fractions; the rest trains.
 
+    ``protocol`` "locked": by near-duplicate group and stratum, and the test part chooses nothing. "paper": at random,
+    by default 70/30, and the best epoch is chosen on the very part that is reported, so ``val`` is ``test``; what
+    comes out is better than it would be on new images, and is for comparison with figures made likewise.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"protocol"})
+
+    protocol: Literal["locked", "paper"] = "locked"
     seed: int = 0
     val: float = Field(default=0.1, gt=0, lt=0.5)
     test: float = Field(default=0.2, gt=0, lt=0.5)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reported_is_chosen(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("protocol") != "paper":
+            return values
+        test = values.get("test", PAPER_TEST)
+        if values.get("val", test) != test:
+            raise ValueError(
+                "val: the protocol 'paper' chooses on the test part itself; leave val out or choose 'locked'"
+            )
+        return values | {"val": test, "test": test}
 
 
 class StageConfig(_Frozen):
@@ -109,7 +136,12 @@ class Recipe(_Frozen):
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply ``key=value`` overrides.
+    """Read a recipe, on top of those it names as its ``base``, and apply ``key=value`` overrides.
+
+    ``base`` is a file or a list of files, relative to the recipe; later ones and the recipe itself change what earlier
+    ones say, mapping by mapping. ``model.block.layers`` may name layers, ``{llm: NAME, index: 14}``, see
+    ``models.inventory.resolve_layer``; the recipe returned holds what they refer to, and ``hidden`` is theirs where
+    nothing else is said.
 
     Parameters
     ----------
@@ -121,23 +153,82 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises
     ------
     ConfigError
-        One line naming the field.
+        One line naming the field or the file.
+    CheckpointError
+        Where a layer is not at hand, with the command that fetches it.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    # yaml makes dates of what looks like one, and fails on the 13th month with a plain ValueError
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"Recipe '{path}' cannot be read: {one_line(error, 160)}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"Recipe '{path}' holds a {type(raw).__name__}; it needs keys such as data, model, fit.")
+    raw = _read(path)
     for text in overrides:
         _override(raw, text)
+    _find_layers(raw, f"recipe '{path.name}'")
     try:
         recipe = Recipe.model_validate(raw)
         recipe.checkpoint_config(), recipe.runs()
     except ValidationError as error:
         raise explain(error, f"recipe '{path.name}'") from error
     return recipe
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return a recipe's settings merged onto those of its bases; ``above`` are the files that stand on this one."""
+    of = f", the base of '{above[-1].name}'," if above else ""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    # yaml makes dates of what looks like one, and fails on the 13th month with a plain ValueError
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"Recipe '{path}'{of} cannot be read: {one_line(error, 160)}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"Recipe '{path}'{of} holds a {type(raw).__name__}; it needs keys such as data, model, fit.")
+    bases = raw.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
+        raise ConfigError(f"Recipe '{path}': base needs the name of another recipe's file, or a list of them.")
+    merged: dict[str, Any] = {}
+    for base in bases:
+        below, chain = path.parent / base, (*above, path)
+        if below.resolve() in {file.resolve() for file in chain}:
+            names = " on ".join(file.name for file in (*chain, below))
+            raise ConfigError(f"Recipe '{path}' stands on itself by its base: {names}. Take one of them out.")
+        if len(chain) >= _DEEPEST:
+            raise ConfigError(f"Recipe '{path}' is base {_DEEPEST} of '{chain[0].name}'; so deep nobody can follow it.")
+        merged = _merge(merged, _read(below, chain))
+    return _merge(merged, raw)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return ``below`` changed by ``above``: mappings key by key, everything else as a whole."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _merge(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _find_layers(raw: dict[str, Any], what: str) -> None:
+    """Put a ``LayerRef``'s fields in the place of every layer by name, and the layers' width where none is said."""
+    model = raw.get("model")
+    block = model.get("block") if isinstance(model, dict) else None
+    layers = block.get("layers") if isinstance(block, dict) else None
+    if not isinstance(block, dict) or not isinstance(layers, list) or not layers:
+        return
+    refs = [_by_name(layer, f"{what}: model.block.layers.{i}") for i, layer in enumerate(layers)]
+    block["layers"] = refs
+    named = next((ref for ref in refs if isinstance(ref, LayerRef)), None)
+    width = layer_width(named) if named else None
+    if width is not None:
+        block.setdefault("hidden", width)
+
+
+def _by_name(layer: Any, where: str) -> Any:
+    """Return the layer that ``{llm: NAME, index: N}`` names; anything else as it is."""
+    if not isinstance(layer, dict) or "llm" not in layer:
+        return layer
+    name, index = layer["llm"], layer.get("index")
+    if set(layer) - {"llm", "index"} or not isinstance(name, str) or not (index is None or type(index) is int):
+        raise ConfigError(
+            f"{where}: needs the form {{llm: NAME, index: 14}}, or repository, revision, index and sha256."
+        )
+    return resolve_layer(name, index)
 
 
 def _override(raw: dict[str, Any], text: str) -> None:

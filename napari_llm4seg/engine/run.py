@@ -15,10 +15,11 @@ import torch
 
 from napari_llm4seg.checkpoint import Checkpoint
 from napari_llm4seg.config import ClassSpec, FitConfig, PreprocessConfig
-from napari_llm4seg.engine.data import Case, Split, load_cases, load_samples, split_cases
+from napari_llm4seg.engine.data import Case, load_cases, load_samples
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
 from napari_llm4seg.engine.recipe import Recipe
 from napari_llm4seg.engine.source import ImageTraining, ImageValidation
+from napari_llm4seg.engine.split import Split, split_cases
 from napari_llm4seg.engine.state import Data
 from napari_llm4seg.engine.volumes import VolumeTraining, VolumeValidation, load_volumes
 from napari_llm4seg.errors import InputError
@@ -50,7 +51,7 @@ def train_recipe(
     Returns
     -------
     Checkpoint, Split, cases
-        The test part has been read by nothing here.
+        Under the protocol "locked" the test part has been read by nothing here; under "paper" it has chosen the epoch.
     """
     runs = recipe.runs()
     fabrics = [make_fabric(config, device) for _, config in runs]  # first: an absent device must not wait for the data
@@ -81,7 +82,7 @@ def train_recipe(
         net.load_state_dict(result.tensors, strict=False)
         history.append(_stage_facts(preprocess, config, result))
     assert result is not None  # a recipe always has a run
-    facts = _training_facts(split, history, len(data[0]), time.monotonic() - started)
+    facts = _training_facts(recipe.split.protocol, split, history, len(data[0]), time.monotonic() - started)
     card = recipe.card.model_copy(update={"training": facts})
     config_out = recipe.checkpoint_config().model_copy(update={"card": card})
     checkpoint = Checkpoint(config_out, result.tensors, out / "checkpoint")
@@ -126,8 +127,11 @@ def _stage_facts(preprocess: PreprocessConfig, config: FitConfig, result: FitRes
     }
 
 
-def _training_facts(split: Split, stages: list[dict[str, Any]], n_train: int, seconds: float) -> dict[str, Any]:
+def _training_facts(
+    protocol: str, split: Split, stages: list[dict[str, Any]], n_train: int, seconds: float
+) -> dict[str, Any]:
     return {
+        "protocol": protocol,
         "cases": {part: len(names) for part, names in asdict(split).items()},
         "stages": stages,
         "seconds_this_session": round(seconds, 1),

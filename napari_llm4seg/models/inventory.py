@@ -124,6 +124,13 @@ def resolve_layer(source: str, index: int | None = None) -> LayerRef:
     return found.ref
 
 
+def layer_width(ref: LayerRef) -> int | None:
+    """Return the width of the tokens that a layer at hand takes, None where that is not known."""
+    folder = next((layer.folder for layer in layers_at_hand() if layer.ref == ref), None)
+    width = read_json(folder / CONFIG, "language model config").get("hidden_size") if folder else None
+    return width if isinstance(width, int) else None
+
+
 def check_index(source: Source, index: int) -> None:
     """Raise CheckpointError where a model of the registry has no such layer."""
     if source.model is not None and not 0 <= index < source.model.layers:

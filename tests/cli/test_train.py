@@ -52,6 +52,8 @@ def test_the_test_part_is_looked_at_once(llm4seg, run, monkeypatch) -> None:
     split = json.loads((out / "split.json").read_text())
     assert scores["test_n"] == len(split["test"]) == scores["n_lesion"] + scores["n_normals"]
     assert {row["case"] for row in report["test_cases"]} == set(split["test"])
+    assert report["protocol"] == report["training"]["protocol"] == "locked"
+    assert "used for nothing else" in scores["how"]
     assert 0 <= scores["iou_lesion"] <= scores["dice_lesion"] <= 1
     assert scores["val_iou"] == report["training"]["stages"][0]["val_iou"]
     checkpoint = Checkpoint.load(out / "checkpoint")
@@ -70,6 +72,24 @@ def test_the_test_part_is_looked_at_once(llm4seg, run, monkeypatch) -> None:
     other = llm4seg("train", recipe, "-o", out, "--set", "fit.lr=0.5")
     assert other.status == 1
     assert "another recipe" in other.err
+
+
+def test_the_papers_protocol_says_that_the_figure_is_no_test(llm4seg, run) -> None:
+    recipe, out = run
+    changes = ("--set", "split={protocol: paper}", "--set", "fit.epochs=1")
+    answer = llm4seg("train", recipe, "-o", out, "--device", "cpu", *changes, "--json")
+    assert answer.status == 0
+    report = answer.json
+    assert report["protocol"] == report["training"]["protocol"] == "paper"
+    assert "chosen on the reported images" in report["scores"]["how"]
+    assert "testing once" not in answer.err
+    split = json.loads((out / "split.json").read_text())
+    assert {row["case"] for row in report["test_cases"]} == set(split["test"]) == set(split["val"])
+    assert "chosen on the reported images" in (out / "checkpoint" / "README.md").read_text()
+    words = llm4seg("train", recipe, "-o", out, "--device", "cpu", *changes)
+    assert "tested once" not in words.out
+    assert "chosen on the reported images" in words.out
+    assert "expect less on new images" in words.out
 
 
 def test_ctrl_c_can_be_taken_up_again(llm4seg, run, monkeypatch, tmp_path) -> None:
