@@ -85,7 +85,7 @@ def load_cases(config: DataConfig, progress: Callable[[int, int, str], None] | N
         raise InputError("data.keep chooses values of data.stratum, which is not given. Give it.")
     rows = _index(root / config.index, config) if config.index else {}
     cases = []
-    for pair in find_pairs(root / config.images, root / config.masks):
+    for pair in find_pairs(root / config.images, root / config.masks, config.image_name, config.mask_name):
         if config.index and pair.stem not in rows:
             raise InputError(
                 f"The index '{root / config.index}' has no row for '{pair.image.name}', so its near-duplicates are not "

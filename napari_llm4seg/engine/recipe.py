@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -21,6 +21,7 @@ from napari_llm4seg.config import (
     explain,
 )
 from napari_llm4seg.errors import ConfigError, one_line
+from napari_llm4seg.io.pairs import ANY_NAME
 from napari_llm4seg.models.inventory import layer_width, resolve_layer
 
 # For ``DataConfig.group``.
@@ -35,13 +36,20 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class DataConfig(_Frozen):
+NamePattern = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]
+
+
+class DataConfig(_Grown):
     """Where the pairs lie, relative to the data root (``LLM4SEG_DATA`` or ``--set data.root=...``).
 
     ``index`` names a CSV with a row per file; ``group`` and ``stratum`` are its columns for near-duplicates, which stay
     in one part of the split, and for the classes to balance. ``group`` "near-duplicates" needs no index: the groups are
     found by the images themselves, see ``engine.duplicates``. ``keep`` leaves out the cases of every other stratum.
+    ``image_name`` and ``mask_name`` say how the files of a pair are called where their stems differ, with ``{}`` for
+    what they share, e.g. "img{}" and "label{}"; see ``io.pairs.find_pairs``.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"image_name", "mask_name"})
 
     root: str | None = None
     images: str
@@ -52,6 +60,8 @@ class DataConfig(_Frozen):
     stratum: str | None = None
     keep: tuple[str, ...] = ()
     limit: int | None = Field(default=None, ge=6)
+    image_name: NamePattern = ANY_NAME
+    mask_name: NamePattern = ANY_NAME
 
 
 class SplitConfig(_Grown):
@@ -157,7 +167,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     CheckpointError
         Where a layer is not at hand, with the command that fetches it.
     """
-    raw = _read(path)
+    raw = read_settings(path)
     for text in overrides:
         _override(raw, text)
     _find_layers(raw, f"recipe '{path.name}'")
@@ -169,8 +179,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Return a recipe's settings merged onto those of its bases; ``above`` are the files that stand on this one."""
+def read_settings(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return a recipe's settings as they stand in its file, merged onto those of its bases.
+
+    ``above`` are the files that stand on this one. Raises ConfigError as ``load_recipe`` does.
+    """
     of = f", the base of '{above[-1].name}'," if above else ""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -191,7 +204,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
             raise ConfigError(f"Recipe '{path}' stands on itself by its base: {names}. Take one of them out.")
         if len(chain) >= _DEEPEST:
             raise ConfigError(f"Recipe '{path}' is base {_DEEPEST} of '{chain[0].name}'; so deep nobody can follow it.")
-        merged = _merge(merged, _read(below, chain))
+        merged = _merge(merged, read_settings(below, chain))
     return _merge(merged, raw)
 
 

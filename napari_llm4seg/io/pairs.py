@@ -25,19 +25,32 @@ _JPEG = (".jpg", ".jpeg")
 _TOLERANCE = 0.1
 
 
+# For ``find_pairs``: the file's whole stem.
+ANY_NAME = "{}"
+
+
 @dataclass(frozen=True)
 class Pair:
-    """A scan and its mask, which share the file stem."""
+    """A scan and its mask; ``stem`` is the scan's file name without its suffix."""
 
     stem: str
     image: Path
     mask: Path
 
 
-def find_pairs(images_dir: PathLike, masks_dir: PathLike) -> list[Pair]:
+def find_pairs(
+    images_dir: PathLike, masks_dir: PathLike, image_name: str = ANY_NAME, mask_name: str = ANY_NAME
+) -> list[Pair]:
     """Match the scans of one folder with the masks of another by file stem, whatever their suffixes.
 
-    Files of other kinds and masks without a scan are passed over.
+    Files of other kinds, those whose names do not fit the pattern, and masks without a scan are passed over.
+
+    Parameters
+    ----------
+    images_dir, masks_dir : path
+    image_name, mask_name : str
+        Where stems differ: patterns of them with one ``{}`` in the place of what scan and mask share, such as "img{}"
+        and "label{}", or "{}" and "{}_segmentation". A pattern with a suffix ("{}.jpg") takes files of that kind alone.
 
     Returns
     -------
@@ -47,31 +60,56 @@ def find_pairs(images_dir: PathLike, masks_dir: PathLike) -> list[Pair]:
     Raises
     ------
     InputError
-        If a folder is missing or empty, a scan has no mask, or two files of one folder share a stem.
+        If a folder is missing or empty, no name fits, a scan has no mask, or two files of one folder are of one name.
     """
-    images, masks = _scans(images_dir, "images"), _scans(masks_dir, "masks")
+    images, masks = _scans(images_dir, "images", image_name), _scans(masks_dir, "masks", mask_name)
     missing = sorted(set(images) - set(masks))
     if missing:
-        named = ", ".join(images[stem].name for stem in missing[:3]) + (" ..." if len(missing) > 3 else "")
+        named = ", ".join(images[key].name for key in missing[:3]) + (" ..." if len(missing) > 3 else "")
         example = sorted(path.name for path in masks.values())[0]
+        wanted = "of the same name" if image_name == mask_name else f"called {mask_name.replace('{}', missing[0])}"
         raise InputError(
-            f"{len(missing)} of {len(images)} images have no mask of the same name in '{masks_dir}': {named} "
+            f"{len(missing)} of {len(images)} images have no mask {wanted} in '{masks_dir}': {named} "
             f"(a mask there is called {example}). Rename or remove them."
         )
-    return [Pair(stem, images[stem], masks[stem]) for stem in sorted(images)]
+    pairs = [Pair(stem_of(images[key]), images[key], masks[key]) for key in images]
+    return sorted(pairs, key=lambda pair: pair.stem)
 
 
-def _scans(folder: PathLike, what: str) -> dict[str, Path]:
+def shared_name(path: Path, pattern: str) -> str | None:
+    """Return what stands in a file name for the pattern's ``{}``, None where the name does not fit.
+
+    The suffix counts where the pattern has one of its own, in capitals or not.
+    """
+    suffix = suffix_of(pattern)
+    if suffix in FORMATS:
+        if suffix_of(path) != suffix:
+            return None
+        pattern = stem_of(pattern)
+    before, _, after = pattern.partition(ANY_NAME)
+    stem = stem_of(path)
+    fits = stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after)
+    return stem[len(before) : len(stem) - len(after)] if fits else None
+
+
+def _scans(folder: PathLike, what: str, pattern: str) -> dict[str, Path]:
     folder = existing(folder)
     if not folder.is_dir():
         raise InputError(f"'{folder.name}' is a file; the folder with the {what} is needed.")
     found: dict[str, Path] = {}
+    strange: Path | None = None
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.is_file() or suffix_of(path) not in FORMATS:
             continue
-        other = found.setdefault(stem_of(path), path)
+        key = shared_name(path, pattern)
+        if key is None:
+            strange = strange or path
+            continue
+        other = found.setdefault(key, path)
         if other != path:
             raise InputError(f"'{folder.name}' has {other.name} and {path.name}; keep one file of each name.")
+    if not found and strange is not None:
+        raise InputError(f"None of the {what} in '{folder}' is called '{pattern}'; one is called {strange.name}.")
     if not found:
         raise InputError(f"The folder '{folder}' holds no {what} (NIfTI, DICOM, TIFF, PNG, JPEG, BMP or .npy).")
     return found

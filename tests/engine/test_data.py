@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from napari_llm4seg.config import ClassSpec, PreprocessConfig
 from napari_llm4seg.engine.data import load_cases, load_samples
@@ -56,6 +57,24 @@ def test_keep_leaves_out_every_other_stratum_and_the_split_of_the_rest_stays(mad
         load_cases(config_of(made_folder, keep=("a", "c")))
     with pytest.raises(InputError, match=r"data\.keep chooses values"):
         load_cases(config_of(made_folder, keep=("a",), stratum=None))
+
+
+def test_masks_by_another_name_are_found_by_the_recipes_pattern(made_folder: Path) -> None:
+    for path in (made_folder / "masks").iterdir():
+        path.rename(path.with_name(f"{path.stem}_segmentation.png"))
+    cases = load_cases(config_of(made_folder, mask_name="{}_segmentation"))
+    assert [c.name for c in cases] == [f"case{i:02d}" for i in range(20)]
+    assert cases[3].pair.mask.name == "case03_segmentation.png"
+    assert cases[4].group == cases[5].group  # the index still goes by the image's name
+    with pytest.raises(InputError, match="no mask of the same name"):
+        load_cases(config_of(made_folder))
+
+
+@pytest.mark.parametrize("pattern", ["img", "{}{}", "{0}", "img{"])
+def test_a_pattern_needs_one_place_for_what_is_shared(pattern: str) -> None:
+    with pytest.raises(ValidationError, match="mask_name"):
+        DataConfig.model_validate({"images": "i", "masks": "m", "mask_name": pattern})
+    assert "mask_name" not in DataConfig(images="i", masks="m").model_dump()  # recipes without it stay the same
 
 
 def test_missing_root_and_index_are_said_in_one_line(made_folder: Path, tmp_path: Path) -> None:

@@ -40,6 +40,37 @@ def test_pairs_match_by_stem(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("images", "masks", "patterns", "expected"),
+    [
+        (
+            ["img0002.nii.gz", "img0001.nii.gz"],
+            ["label0001.nii.gz", "label0002.nii.gz"],
+            ("img{}", "label{}"),
+            [("img0001", "label0001.nii.gz"), ("img0002", "label0002.nii.gz")],
+        ),
+        (["a.jpg"], ["a_segmentation.png", "a.png"], ("{}", "{}_segmentation"), [("a", "a_segmentation.png")]),
+        (["a.JPG", "a_superpixels.png"], ["a_Mask.tif"], ("{}.jpg", "{}_Mask"), [("a", "a_Mask.tif")]),
+        (["c.x.PNG", "other.png"], ["m-c.x.png", "c.x.png"], ("c{}", "m-c{}"), [("c.x", "m-c.x.png")]),
+    ],
+)
+def test_pairs_whose_stems_differ_match_by_patterns(
+    tmp_path: Path, images: list[str], masks: list[str], patterns: tuple[str, str], expected: list[tuple[str, str]]
+) -> None:
+    pairs = find_pairs(*folders(tmp_path, images, masks), *patterns)
+    assert [(pair.stem, pair.mask.name) for pair in pairs] == expected
+
+
+def test_what_fits_no_pattern_is_said(tmp_path: Path) -> None:
+    where = folders(tmp_path, ["img1.png", "img2.png"], ["label1.png", "img.png"])
+    with pytest.raises(InputError, match=r"1 of 2 images have no mask called label2 .*img2\.png"):
+        find_pairs(*where, "img{}", "label{}")
+    with pytest.raises(InputError, match=r"None of the images in .* is called 'scan\{\}'; one is called img1\.png"):
+        find_pairs(*where, "scan{}", "label{}")
+    with pytest.raises(InputError, match=r"None of the masks .*'\{\}_mask'"):
+        find_pairs(*where, "img{}", "{}_mask")
+
+
 def test_unpaired_images_are_named(tmp_path: Path) -> None:
     where = folders(tmp_path, [f"i{n}.png" for n in range(9)], ["i0.png", "i1_mask.png"])
     with pytest.raises(InputError, match=r"8 of 9 images.*i1\.png, i2\.png, i3\.png \.\.\..*i0\.png"):
