@@ -6,7 +6,8 @@ with a default, never renamed.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+import difflib
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -316,14 +317,50 @@ class CheckpointConfig(_Frozen):
 
 def explain(error: ValidationError, what: str) -> ConfigError:
     """Turn a pydantic error into one line: which field, what came, what is needed."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "it"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    value = first.get("input")
-    # a container's own text may be long, or nested too deeply to be written out
-    came = f"a {type(value).__name__}" if isinstance(value, (dict, list, tuple)) else repr(str(value)[:60])
-    # the names come from the file: whatever they hold, the message stays one printable line
-    return ConfigError(f"{what}: {_printable(where)[:120]}: {_printable(first['msg'])[:200]}, got {came}{more}.")
+    return ConfigError(f"{what}: {explain_all(error)[0]}{more}.")
+
+
+def explain_all(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
+    """Turn a pydantic error into a line, without a full stop, per objection.
+
+    Parameters
+    ----------
+    error : ValidationError
+    model : type of BaseModel, optional
+        What was validated: with it a wrong key is answered with the nearest right one.
+    """
+    lines = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"]) or "it"
+        value = item.get("input")
+        # a container's own text may be long, or nested too deeply to be written out
+        came = f"a {type(value).__name__}" if isinstance(value, (dict, list, tuple)) else repr(str(value)[:60])
+        # the names come from the file: whatever they hold, the message stays one printable line
+        text = f"{_printable(where)[:120]}: {_printable(item['msg'])[:200]}, got {came}"
+        if item["type"] == "extra_forbidden" and model is not None:
+            text = f"{_printable(where)[:120]}: there is no such setting{_instead(model, item['loc'])}"
+        lines.append(text)
+    return lines
+
+
+def _instead(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """Return the words that name the nearest right key, or all where none is near."""
+    known: list[Any] = [model]
+    for part in loc[:-1]:
+        if isinstance(part, str):
+            fields = [each.model_fields[part].annotation for each in known if part in each.model_fields]
+            known = [each for field in fields for each in _models_in(field)]
+    names = sorted({name for each in known for name in each.model_fields})
+    near = difflib.get_close_matches(str(loc[-1]), names, 1)
+    return f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(names)}"
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models that a field's annotation speaks of, also inside unions and tuples."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [each for part in get_args(annotation) for each in _models_in(part)]
 
 
 def _printable(text: str) -> str:

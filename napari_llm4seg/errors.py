@@ -6,6 +6,8 @@ the command line prints it as it is, the docks show it as it is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class LLM4SegError(Exception):
     """Base of every error a person can do something about."""
@@ -21,6 +23,21 @@ class CheckpointError(LLM4SegError):
 
 class ConfigError(LLM4SegError):
     """A recipe or option has a wrong name, type or range."""
+
+
+class Objections(ConfigError):
+    """Everything found wrong at once.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        One objection each, at least one.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        more = f" (and {len(self.lines) - 1} more)" if len(self.lines) > 1 else ""
+        super().__init__(f"{self.lines[0]}{more}")
 
 
 class DeviceError(LLM4SegError):

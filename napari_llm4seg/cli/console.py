@@ -137,6 +137,7 @@ class ProgressLine:
         self._on_pipe = on_pipe
         self._started = time.monotonic()
         self._spoken = self._started
+        self._done = 0
         self._bar: Any = None
         self._task: Any = None
 
@@ -149,6 +150,9 @@ class ProgressLine:
 
     def __call__(self, done: int, total: int, message: str = "") -> None:
         now = time.monotonic()
+        if done < self._done:  # something else is counted from here on
+            self._started = now
+        self._done = done
         if self._bar is None and now - self._started < _QUIET_SECONDS:
             return
         if sys.stderr.isatty():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 
 from napari_llm4seg.cli.console import (
     STOPPED,
+    WRONG_USE,
     Device,
     Json,
     ProgressLine,
@@ -20,7 +21,7 @@ from napari_llm4seg.cli.console import (
     line,
     print_json,
 )
-from napari_llm4seg.errors import Cancelled, ConfigError
+from napari_llm4seg.errors import Cancelled, ConfigError, Objections
 
 if TYPE_CHECKING:
     from napari_llm4seg.checkpoint import Checkpoint
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from napari_llm4seg.predict.evaluate import Evaluation
 
 REPORT = "report.json"
+# Objections printed; --json has all.
+SHOWN = 20
 CHECKPOINT = "checkpoint"
 # How a figure came about under each protocol: a reader of the card must not take one for the other.
 HOW = {
@@ -48,10 +51,10 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train by a recipe and report on its test part once; called again it goes on where it was stopped."""
-    from napari_llm4seg.engine.recipe import load_recipe
-
-    plan = load_recipe(recipe, overrides or ())
-    report = stored_report(out, plan)
+    try:
+        plan, report = planned(recipe, overrides or (), out)
+    except ConfigError as error:
+        return refuse(error, as_json)
     if report is None:
         try:
             report = train_and_test(plan, out, device)
@@ -65,6 +68,37 @@ def train(
     else:
         print("\n".join(in_words(report)))
     return 0
+
+
+def planned(path: Path, overrides: Sequence[str], out: Path) -> tuple[Recipe, dict[str, Any] | None]:
+    """Return the recipe, and the report of its run where ``out`` holds it finished; else everything was checked.
+
+    Raises
+    ------
+    ConfigError
+        With everything that is wrong, where something is.
+    """
+    from napari_llm4seg.engine.check import checked_recipe
+    from napari_llm4seg.engine.recipe import load_recipe
+
+    if (out / REPORT).exists():
+        plan = load_recipe(path, overrides)
+        return plan, stored_report(out, plan)
+    with ProgressLine("checking") as progress:
+        return checked_recipe(path, overrides, progress=progress), None
+
+
+def refuse(error: ConfigError, as_json: bool) -> int:
+    """Say every objection on a line of its own, nothing having been begun; returns the exit status."""
+    lines = error.lines if isinstance(error, Objections) else (str(error),)
+    for text in lines[:SHOWN]:
+        line(f"llm4seg: {text}")
+    if len(lines) > 1:
+        more = f", {len(lines) - SHOWN} of them not shown" if len(lines) > SHOWN else ""
+        line(f"llm4seg: {len(lines)} objections{more}; nothing was begun.")
+    if as_json:
+        print_json({"error": str(error), "objections": list(lines)})
+    return WRONG_USE
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:

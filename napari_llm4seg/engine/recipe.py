@@ -167,16 +167,22 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     CheckpointError
         Where a layer is not at hand, with the command that fetches it.
     """
-    raw = read_settings(path)
-    for text in overrides:
-        _override(raw, text)
-    _find_layers(raw, f"recipe '{path.name}'")
+    raw = read_raw(path, overrides)
+    find_layers(raw, f"recipe '{path.name}'")
     try:
         recipe = Recipe.model_validate(raw)
         recipe.checkpoint_config(), recipe.runs()
     except ValidationError as error:
         raise explain(error, f"recipe '{path.name}'") from error
     return recipe
+
+
+def read_raw(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a recipe's settings, bases and overrides applied, before they are checked; see ``load_recipe``."""
+    raw = read_settings(path)
+    for text in overrides:
+        _override(raw, text)
+    return raw
 
 
 def read_settings(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -217,7 +223,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _find_layers(raw: dict[str, Any], what: str) -> None:
+def find_layers(raw: dict[str, Any], what: str) -> None:
     """Put a ``LayerRef``'s fields in the place of every layer by name, and the layers' width where none is said."""
     model = raw.get("model")
     block = model.get("block") if isinstance(model, dict) else None

@@ -70,7 +70,7 @@ def test_the_test_part_is_looked_at_once(llm4seg, run, monkeypatch) -> None:
     assert second.status == 0
     assert second.json == report
     other = llm4seg("train", recipe, "-o", out, "--set", "fit.lr=0.5")
-    assert other.status == 1
+    assert other.status == 2
     assert "another recipe" in other.err
 
 
@@ -121,13 +121,71 @@ def test_ctrl_c_can_be_taken_up_again(llm4seg, run, monkeypatch, tmp_path) -> No
 def test_wrong_settings_are_one_line(llm4seg, run, change, words) -> None:
     recipe, out = run
     answer = llm4seg("train", recipe, "-o", out, "--set", change)
-    assert answer.status == 1
+    assert answer.status == 2
     assert words in answer.err
     assert len(answer.err.strip().splitlines()) == 1
     assert not out.exists()
 
 
+def test_everything_wrong_is_said_at_once_before_any_training(llm4seg, run) -> None:
+    recipe, out = run
+    root = recipe.parent / "data"
+    (root / "masks" / "c03.png").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((20, 32), np.uint8)).save(root / "masks" / "c05.png")
+    mask = np.zeros((32, 32), np.uint8)
+    mask[0, 0] = 7
+    Image.fromarray(mask).save(root / "masks" / "c07.png")
+    two = [{"value": 1, "name": "disc"}, {"value": 255, "name": "ring"}]
+    layer = {"repository": "made/none", "revision": "1", "index": 3, "sha256": "0" * 64}
+    changes = {
+        "fit.learningrate": 3,
+        "fit.warmup_epoch": 3,
+        "fit.epochs": "many",
+        "model.classes": [{"value": 1, "name": "disc"}, {"value": 2, "name": "ring"}],
+        "model.block": {"layers": [layer]},
+        "split.val": 0.01,
+    }
+    settings = [part for key, value in changes.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    answer = llm4seg("train", recipe, "-o", out, *settings, "--json")
+    assert answer.status == 2
+    objections = answer.json["objections"]
+    for words in (
+        "fit.learningrate: there is no such setting",
+        "fit.warmup_epoch: there is no such setting; did you mean 'warmup_epochs'?",
+        "fit.epochs",
+        "made/none",
+        "leave the val part empty",
+        "c03.png",
+        "c05.png",
+        "label 7",
+    ):
+        assert sum(words in text for text in objections) == 1, (words, objections)
+    assert len(objections) == 8
+    assert all(len(text.splitlines()) == 1 for text in objections)
+    assert len(answer.err.strip().splitlines()) == 9
+    assert "8 objections; nothing was begun" in answer.err
+    assert not out.exists()
+    gone = llm4seg(
+        "train", recipe, "-o", out, *["--set", f"model.classes={json.dumps(two)}"], "--set", "data.masks=absent"
+    )
+    assert gone.status == 2
+    assert "255" in gone.err
+    assert "absent" in gone.err
+    (root / "masks" / "c01.png").unlink()
+    assert "c01.png" in llm4seg("train", recipe, "-o", out).err
+
+
+def test_the_first_objections_are_printed_and_all_are_in_the_json(llm4seg, run) -> None:
+    recipe, out = run
+    settings = [part for i in range(30) for part in ("--set", f"fit.wrong{i}=1")]
+    answer = llm4seg("train", recipe, "-o", out, *settings, "--json")
+    assert answer.status == 2
+    assert len(answer.json["objections"]) == 30
+    assert "30 objections, 10 of them not shown" in answer.err
+    assert len(answer.err.strip().splitlines()) == 21
+
+
 def test_a_missing_recipe(llm4seg, tmp_path) -> None:
     answer = llm4seg("train", tmp_path / "none.yaml", "-o", tmp_path / "run")
-    assert answer.status == 1
+    assert answer.status == 2
     assert len(answer.err.strip().splitlines()) == 1
