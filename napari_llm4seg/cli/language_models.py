@@ -57,26 +57,22 @@ def _path_holds_language_model(name: str) -> bool:
 
 
 def _hub_holds_language_model(source: Source, revision: str | None) -> bool:
-    """Ask the Hub what the repository holds; where it cannot be asked, the checkpoints' way says why or finds it."""
-    from napari_llm4seg.models.hub import open_repository
+    """Ask the Hub, or its cache where the Hub is out of reach, what the repository holds."""
+    from napari_llm4seg.files import read_json
+    from napari_llm4seg.models.hub import OutOfReach, open_repository
+    from napari_llm4seg.models.local import hub_snapshot
     from napari_llm4seg.models.remote import small_json
 
     try:
         repository = open_repository(source.repository, revision or source.revision)
-    except CheckpointError as error:
-        if _is_cached_checkpoint(source.repository):
-            return False
-        raise error
+    except OutOfReach:
+        folder = hub_snapshot(source.repository, revision or source.revision)
+        if folder is None:
+            raise
+        return OURS not in read_json(folder / "config.json", "config")
     if "config.json" in repository.files:
         return OURS not in small_json(repository, "config.json")
     return any(file.endswith(".gguf") for file in repository.files)
-
-
-def _is_cached_checkpoint(repository: str) -> bool:
-    """Return whether the Hub's own cache holds the repository, from which a checkpoint loads without a network."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(repository, "config.json"), str)
 
 
 @contextmanager

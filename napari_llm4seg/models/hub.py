@@ -18,6 +18,10 @@ PAGE = "https://huggingface.co/"
 _AGAIN = "the same command goes on from what was fetched"
 
 
+class OutOfReach(CheckpointError):
+    """The Hub could not be asked: no network, or ``HF_HUB_OFFLINE``."""
+
+
 @dataclass(frozen=True)
 class Repository:
     """A model repository at one commit.
@@ -149,11 +153,26 @@ def hub_errors(what: str, repository: str) -> Iterator[None]:
     repository : ORG/REPO
     """
     try:
+        check_token()
         yield
     except LLM4SegError:
         raise
     except failures() as error:
-        raise CheckpointError(f"'{what[:200]}' could not be fetched: {reason(error, repository)}.") from error
+        message = f"'{what[:200]}' could not be fetched: {reason(error, repository)}."
+        # what has an answer of the Hub in it came through; all else is a matter of the way there
+        answered = any(status_of(cause) for cause in (error, error.__cause__) if cause is not None)
+        raise (CheckpointError if answered or isinstance(error, ValueError) else OutOfReach)(message) from error
+
+
+def check_token() -> None:
+    """Raise CheckpointError where the token cannot be sent, before a library quotes it in its complaint."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise CheckpointError(
+            "The Hub's token holds a character that no request may carry; set HF_TOKEN anew or log in again."
+        )
 
 
 def reason(error: BaseException, repository: str) -> str:

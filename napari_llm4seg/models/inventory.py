@@ -20,12 +20,16 @@ WEIGHTS, CONFIG, PACK = "layer.safetensors", "config.json", "pack.json"
 
 @dataclass(frozen=True)
 class LayerAtHand:
-    """A pack on this machine, as its ``pack.json`` says; its digest is checked when it is read."""
+    """A pack on this machine, as its ``pack.json`` says; its digest is checked when it is read.
+
+    ``asked`` is the branch or tag by which it was fetched, "" where it was none.
+    """
 
     ref: LayerRef
     folder: Path
     licence: str
     note: str
+    asked: str
 
 
 def pack_folders(near: Path | None = None) -> list[Path]:
@@ -50,7 +54,8 @@ def layers_at_hand(near: Path | None = None) -> list[LayerAtHand]:
             ref = LayerRef.model_validate({key: about.get(key) for key in LayerRef.model_fields})
         except (LLM4SegError, ValidationError):
             continue
-        found.append(LayerAtHand(ref, folder, str(about.get("licence", "")), str(about.get("note", ""))))
+        licence, note, asked = (str(about.get(key, "")) for key in ("licence", "note", "asked"))
+        found.append(LayerAtHand(ref, folder, licence, note, asked))
     return found
 
 
@@ -78,7 +83,7 @@ def find_layer(source: Source, index: int) -> LayerAtHand | None:
     found: dict[LayerRef, LayerAtHand] = {}
     for layer in layers_at_hand():
         same = layer.ref.repository == source.repository and layer.ref.index == index
-        if same and source.revision in (None, layer.ref.revision):
+        if same and source.revision in (None, layer.ref.revision, layer.asked):
             found.setdefault(layer.ref, layer)
     shipped = [layer for layer in found.values() if layer.folder.is_relative_to(asset("layers"))]
     if len(found) > 1 and not shipped:

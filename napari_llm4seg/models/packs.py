@@ -96,8 +96,11 @@ def write_pack(
     note: str = "",
     licence_file: Path | None = None,
     expected: str | None = None,
+    asked: str = "",
 ) -> LayerPack:
     """Write a pack from a layer's tensors (names inside the layer) and its model's config; returns it as read back.
+
+    ``asked`` is the branch or tag by which ``revision`` was found, so that a config may name the layer by it too.
 
     Raises
     ------
@@ -119,7 +122,7 @@ def write_pack(
                 f"Layer {index} of {repository} (revision {revision[:40]}) has sha256 {digest}; "
                 f"{expected[:64]} was asked for, so it is refused."
             )
-        about = {
+        about: dict[str, Any] = {
             "repository": repository,
             "revision": revision,
             "index": index,
@@ -127,6 +130,8 @@ def write_pack(
             "licence": licence,
             "note": note,
         }
+        if asked not in ("", revision):
+            about["asked"] = asked
         (temporary / PACK).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if licence_file is not None:
             shutil.copyfile(licence_file, temporary / "LICENSE")

@@ -31,8 +31,8 @@ class FetchedLayer:
     """One layer with what its pack says of it."""
 
     index: int
-    tensors: dict[str, Tensor]
     config: dict[str, Any]
+    tensors: dict[str, Tensor]
     note: str
 
 
@@ -162,7 +162,7 @@ def _from_safetensors(
             remote = RemoteFile(repository, shard, meter)
             files[shard] = remote, _read_header(remote)
         tensors = _take_layer(repository, spec, prefix, [files[shard] for shard in sorted(shards)])
-        layers.append(FetchedLayer(index, tensors, config, ""))
+        layers.append(FetchedLayer(index, config, tensors, ""))
     for remote, _ in files.values():
         remote.discard()
     return layers
@@ -262,7 +262,7 @@ def _from_gguf(
             give = file.fetch((entry.start, entry.stop) for entry in entries.values())
             _, tensors = layer_from_header(header, index, config, give, what)
             note = f"Dequantised from {name.split('/')[-1]}."
-            layers.append(FetchedLayer(index, compact(header, index, tensors), config, note))
+            layers.append(FetchedLayer(index, config, compact(header, index, tensors), note))
     except (ValueError, KeyError, TypeError, NotImplementedError, struct.error) as error:
         raise CheckpointError(f"{what} is damaged or of an unknown kind: {one_line(error, 120)}.") from error
     file.discard()

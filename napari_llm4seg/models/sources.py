@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from napari_llm4seg.config import LayerRef
-from napari_llm4seg.errors import CheckpointError, ConfigError
+from napari_llm4seg.errors import CheckpointError, ConfigError, LLM4SegError
 from napari_llm4seg.files import read_json
-from napari_llm4seg.models.gguf import compact_layer, gguf_config
+from napari_llm4seg.models import remote
+from napari_llm4seg.models.hub import OutOfReach, Repository, open_repository
 from napari_llm4seg.models.inventory import (
     CONFIG,
     LayerAtHand,
@@ -24,14 +25,13 @@ from napari_llm4seg.models.inventory import (
     layers_at_hand,
     one_at_a_time,
 )
-from napari_llm4seg.models.packs import layer_from_checkpoint, tensors_digest, write_pack
+from napari_llm4seg.models.local import config_at_path, hub_snapshot, layer_at_path
+from napari_llm4seg.models.packs import tensors_digest, write_pack
+from napari_llm4seg.models.partial import Meter
 from napari_llm4seg.models.random_layers import random_pack
-from napari_llm4seg.models.registry import LANGUAGE_MODELS, LanguageModel, Source, known, parse_source, slug
+from napari_llm4seg.models.registry import LANGUAGE_MODELS, LanguageModel, Source, parse_source, slug
+from napari_llm4seg.models.remote import LICENCES, FetchedLayer
 from napari_llm4seg.models.spec import LayerSpec
-
-if TYPE_CHECKING:
-    from napari_llm4seg.models.hub import Repository
-    from napari_llm4seg.models.remote import FetchedLayer
 
 Progress = Callable[[int, int, str], None]
 
@@ -138,6 +138,7 @@ def _install(
         note=layer.note,
         licence_file=licence_file,
         expected=sha256,
+        asked=source.revision or "",
     )
     return Fetched(pack.ref, folder, True)
 
@@ -162,23 +163,57 @@ def _from_hub(
     cancel: Callable[[], bool] | None,
 ) -> list[Fetched]:
     there = {index: find_layer(source, index) for index in indices}
-    missing = [index for index in indices if there[index] is None]
-    fetched: dict[int, Fetched] = {}
-    if missing:
-        from napari_llm4seg.models.hub import open_repository
+    complete = [_at_hand(found, sha256, source) for found in there.values() if found is not None]
+    # a branch or tag may have moved since
+    if source.revision is None or re.fullmatch(r"[0-9a-f]{40}", source.revision):
+        if len(complete) == len(there):
+            return complete
+        copied = _from_hub_cache(source, indices, sha256)
+        if copied is not None:
+            return copied
+    try:
+        return _missing_from_hub(source, indices, sha256, progress, cancel)
+    except OutOfReach:
+        copied = complete if len(complete) == len(there) else _from_hub_cache(source, indices, sha256)
+        if copied is None:
+            raise
+        return copied
 
-        repository = open_repository(source.repository, source.revision)
-        with one_at_a_time(slug(source.repository.replace("/", "-"))):
-            # a branch's commit is known now, and another process may have been quicker
-            pinned = replace(source, revision=repository.commit)
-            there = {index: there[index] or find_layer(pinned, index) for index in indices}
-            missing = [index for index in missing if there[index] is None]
-            fetched = _download(pinned, repository, missing, sha256, progress, cancel) if missing else {}
+
+def _missing_from_hub(
+    source: Source,
+    indices: Sequence[int],
+    sha256: str | None,
+    progress: Progress | None,
+    cancel: Callable[[], bool] | None,
+) -> list[Fetched]:
+    """Fetch what is not at hand at the commit that the source's revision now is."""
+    repository = open_repository(source.repository, source.revision)
+    with one_at_a_time(slug(source.repository.replace("/", "-"))):
+        # another process may have been quicker
+        pinned = replace(source, revision=repository.commit)
+        there = {index: find_layer(pinned, index) for index in indices}
+        missing = [index for index in indices if there[index] is None]
+        fetched = _download(source, repository, missing, sha256, progress, cancel) if missing else {}
     result = []
     for index in indices:
         found = there[index]
         result.append(fetched[index] if found is None else _at_hand(found, sha256, source))
     return result
+
+
+def _from_hub_cache(source: Source, indices: Sequence[int], sha256: str | None) -> list[Fetched] | None:
+    """Take layers out of a whole model that the Hub's own tools fetched; None where there is none."""
+    folder = None if source.file else hub_snapshot(source.repository, source.revision)
+    if folder is None:
+        return None
+    try:
+        layers = [FetchedLayer(index, *layer_at_path(folder, index)) for index in indices]
+    except LLM4SegError:
+        return None  # only a part of it was fetched
+    licence = source.model.licence if source.model else ""
+    text = next((folder / name for name in LICENCES if (folder / name).is_file()), None)
+    return [_install(source, layer, folder.name, licence, sha256, text) for layer in layers]
 
 
 def _download(
@@ -189,12 +224,9 @@ def _download(
     progress: Progress | None,
     cancel: Callable[[], bool] | None,
 ) -> dict[int, Fetched]:
-    from napari_llm4seg.models import remote
-    from napari_llm4seg.models.partial import Meter
-
     layers = remote.fetch_layers(repository, indices, source.file, Meter(progress, cancel))
     licence = source.model.licence if source.model else repository.licence
-    name = next((name for name in remote.LICENCES if name in repository.files), None)
+    name = next((name for name in LICENCES if name in repository.files), None)
     with tempfile.TemporaryDirectory() as scratch:
         text = Path(scratch) / "LICENSE" if name else None
         if text is not None and name is not None:
@@ -206,18 +238,16 @@ def _download(
 
 
 def _from_path(source: Source, indices: Sequence[int], llm: str | None, sha256: str | None) -> list[Fetched]:
-    from napari_llm4seg.models.remote import FetchedLayer
-
     model = _named(llm)
     licence = model.licence if model else ""
     fetched = []
     for index in indices:
-        config, tensors, note = layer_at_path(Path(source.text), index)
+        layer = FetchedLayer(index, *layer_at_path(Path(source.text), index))
         if model is not None:
-            _check_same_shape(model, config, source)
+            _check_same_shape(model, layer.config, source)
             source = replace(source, repository=model.repository)
-        revision = f"file-{tensors_digest(tensors)[:12]}"
-        fetched.append(_install(source, FetchedLayer(index, tensors, config, note), revision, licence, sha256))
+        revision = f"file-{tensors_digest(layer.tensors)[:12]}"
+        fetched.append(_install(source, layer, revision, licence, sha256))
     return fetched
 
 
@@ -237,38 +267,6 @@ def _check_same_shape(model: LanguageModel, config: dict[str, Any], source: Sour
         )
 
 
-def layer_at_path(path: Path, index: int) -> tuple[dict[str, Any], dict[str, Tensor], str]:
-    """Take a layer out of a language model on this machine.
-
-    Parameters
-    ----------
-    path : Path
-        A folder with config.json and safetensors or one GGUF file; or a GGUF file, with or without config.json
-        beside it.
-    index : int
-        0-based.
-
-    Returns
-    -------
-    config, tensors by their names inside the layer, note on how the values came about
-
-    Raises
-    ------
-    CheckpointError
-        One line where it is no language model, or lacks the layer.
-    """
-    if not path.exists():
-        raise CheckpointError(f"There is no language model '{str(path)[:120]}'. {known()}")
-    path = _gguf_in(path)
-    if path.is_dir():
-        _, tensors = layer_from_checkpoint(path, index)
-        return read_json(path / CONFIG, "language model config"), tensors, ""
-    if path.suffix != ".gguf":
-        raise CheckpointError(f"'{path}' is no language model: it needs a folder with safetensors or a .gguf file.")
-    config, tensors = compact_layer(path, index, _config_beside(path))
-    return config, tensors, f"Dequantised from {path.name}."
-
-
 # --- at random --------------------------------------------------------------------------------------------------------
 
 
@@ -281,19 +279,6 @@ def _random(source: Source, seed: int, sha256: str | None) -> Fetched:
     return replace(_at_hand(found, sha256, source), new=before is None)
 
 
-def _gguf_in(path: Path) -> Path:
-    """Return the one GGUF file of a folder without safetensors; else ``path`` itself."""
-    if path.is_dir() and not any(path.glob("model*.safetensors")):
-        files = sorted(path.glob("*.gguf"))
-        return files[0] if len(files) == 1 else path
-    return path
-
-
-def _config_beside(path: Path) -> dict[str, Any] | None:
-    beside = path.parent / CONFIG
-    return read_json(beside, "language model config") if beside.is_file() else None
-
-
 def config_of(source: Source) -> dict[str, Any]:
     """Return the config of a language model that is not of the registry.
 
@@ -303,15 +288,7 @@ def config_of(source: Source) -> dict[str, Any]:
         One line where it cannot be read.
     """
     if source.kind == "local":
-        path = _gguf_in(Path(source.text))
-        return (
-            read_json(path / CONFIG, "language model config")
-            if path.is_dir()
-            else gguf_config(path, _config_beside(path))
-        )
-    from napari_llm4seg.models import remote
-    from napari_llm4seg.models.hub import open_repository
-
+        return config_at_path(Path(source.text))
     at_hand = [layer for layer in layers_at_hand() if layer.ref.repository == source.repository]
     if at_hand:
         return read_json(at_hand[0].folder / CONFIG, "language model config")
