@@ -108,7 +108,7 @@ def open_stream(url: str, more: dict[str, str]) -> Iterator[tuple[int, Any, Iter
     session: Any = get_session()
     # no compression, so that bytes asked for are bytes received
     sent = headers() | {"Accept-Encoding": "identity"} | more
-    if hasattr(session, "stream"):
+    if callable(getattr(session, "stream", None)):  # requests has a flag of that name
         with session.stream("GET", url, headers=sent, timeout=timeout(), follow_redirects=True) as response:
             hf_raise_for_status(response)
             yield response.status_code, response.headers, response.iter_raw()

@@ -5,10 +5,12 @@ The Hub listens on 127.0.0.1 and the storage on localhost at another port, so th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -68,6 +70,7 @@ class Hub:
     busy : statuses that the next requests to the Hub are answered with
     ranges : whether the storage honours byte ranges
     spoil : whether the storage flips a bit of what it sends
+    pause : seconds between the storage's pieces of 64 KiB
     """
 
     repos: dict[str, Repo] = field(default_factory=dict)
@@ -77,6 +80,7 @@ class Hub:
     busy: list[int] = field(default_factory=list)
     ranges: bool = True
     spoil: bool = False
+    pause: float = 0.0
     log: list[Asked] = field(default_factory=list)
     sent: int = 0
     endpoint: str = ""
@@ -121,6 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     name: str
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # the client was stopped
+            super().handle()
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -135,9 +143,13 @@ class _Handler(BaseHTTPRequestHandler):
         for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.hub.sent += len(body)
-            self.wfile.write(body)
+        if self.command == "HEAD":
+            return
+        step = 1 << 16 if self.hub.pause else max(len(body), 1)
+        for start in range(0, len(body), step):
+            self.wfile.write(body[start : start + step])
+            self.hub.sent += len(body[start : start + step])
+            time.sleep(self.hub.pause)
 
     def part(self, data: bytes, headers: dict[str, str]) -> None:
         """Answer with the range that was asked for."""
