@@ -194,14 +194,15 @@ def test_random_layers(llm4seg, everywhere) -> None:
 
 
 def test_import_with_another_language_model(llm4seg, tmp_path) -> None:
-    from napari_llm4seg.config import BackboneConfig, BlockConfig, ModelConfig
+    from napari_llm4seg.config import BackboneConfig, BlockConfig, LayerRef, ModelConfig
     from napari_llm4seg.models.llm4seg import LLM4SegNet
     from napari_llm4seg.models.llm_layer import LLMLayer
     from napari_llm4seg.models.spec import LayerSpec
 
     torch.manual_seed(0)
     spec = LayerSpec.from_config(QWEN)
-    block = BlockConfig(hidden=spec.hidden, positions="paper")
+    made = LayerRef(repository="made/layer", index=0, sha256="0" * 64)
+    block = BlockConfig(layers=(made,), hidden=spec.hidden, positions="paper")
     net = LLM4SegNet(ModelConfig(backbone=BackboneConfig(in_channels=3), block=block), [LLMLayer.random(spec)])
     names = {"block.bridge.adapter_in": "llm4seg.adapter1", "block.bridge.adapter_out": "llm4seg.adapter2"}
     state = {}

@@ -90,7 +90,11 @@ class Hub:
         return [asked for asked in self.log if asked.host == host and asked.method == method]
 
     def forget(self) -> None:
-        """Empty the log and the count of bytes sent."""
+        """Empty the log and the count of bytes sent, once what a stopped client left in the pipe has drained."""
+        before = -1
+        while before != self.sent:
+            before = self.sent
+            time.sleep(0.05 + self.pause)
         self.log.clear()
         self.sent = 0
 
