@@ -32,8 +32,10 @@ HEAD = Card(name="volume-head", modality="MR", training_data="some volumes", lic
 ABDOMEN = Card(name="abdomen", modality="CT", training_data="some volumes", licence="CC-BY-4.0")
 
 SKIN = Card(name="skin-lesion", modality="dermoscopy")
+BRAIN = Card(name="hippocampus-mri", modality="MRI")
 POLYP = Card(name="polyp", modality="colonoscopy")
 LOOKS = {
+    "hippocampus-mri": Look(True, False, False),
     "breast-ultrasound": Look(False, False, False, (0.33, 0.33, 0.33)),
     "skin-lesion": Look(False, True, False, (0.7, 0.6, 0.55)),
     "polyp": Look(False, True, False, (0.55, 0.32, 0.23)),

@@ -61,6 +61,9 @@ class Chooser:
         wanted = modality(scan.modality) if scan is not None else ""
         if wanted:
             for entry in [*last, *self.entries]:
+                needs_volume = entry.look is not None and entry.look.stack
+                if needs_volume and scan is not None and scan.n_slices == 1:
+                    continue
                 if entry.card is not None and modality(entry.card.modality) == wanted:
                     return entry
         return _alike(last, self.entries, scan.look if scan is not None else None)

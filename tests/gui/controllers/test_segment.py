@@ -116,6 +116,15 @@ def test_without_a_header_the_look_of_the_scan_chooses(fakes):
     assert bench.state.model == "polyp", "what a person chose stays"
 
 
+def test_a_model_of_volumes_is_not_proposed_for_one_image(fakes):
+    how = {"cards": (fakes.BRAIN, fakes.ULTRASOUND), "looks": fakes.LOOKS}
+    bench = Bench(fakes, **how).start()
+    bench.viewer.add_image(square((40, 50)), name="one", metadata={"modality": "MR"})
+    assert bench.state.model == "breast-ultrasound"
+    bench.viewer.add_image(square((6, 40, 50)), name="many", metadata={"modality": "MR"})
+    assert bench.state.model == "hippocampus-mri"
+
+
 def test_the_model_used_last_is_proposed_for_its_kind_of_scan_alone(fakes):
     how = {"cards": (fakes.ULTRASOUND, fakes.SKIN, fakes.POLYP), "looks": fakes.LOOKS}
     bench = Bench(fakes, settings=Settings(model="polyp"), **how).start()
