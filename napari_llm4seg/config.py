@@ -255,10 +255,13 @@ class PredictConfig(_Frozen):
 class FitConfig(_Grown):
     """One training run; the meaning of each field is that of the optimisers and schedules in torch.
 
-    ``patches_per_volume`` are those of each volume in one epoch; images come once.
+    ``batch`` is that of an optimiser step, over all processes. ``precision`` "bf16" and "fp16" are mixed; fp16 scales
+    the loss and needs CUDA. ``ema`` is the decay of a moving average of the weights. ``patience`` ends the run when
+    that many epochs went by without a better validation. ``patches_per_volume`` are those of each volume in one epoch;
+    images come once.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"patches_per_volume"})
+    later: ClassVar[frozenset[str]] = frozenset({"patience", "patches_per_volume"})
 
     epochs: int = Field(default=100, ge=1)
     batch: int = Field(default=8, ge=1)
@@ -269,13 +272,14 @@ class FitConfig(_Grown):
     schedule: Literal["poly", "cosine", "constant"] = "cosine"
     warmup_epochs: float = Field(default=2, ge=0)
     clip: float | None = Field(default=1.0, gt=0)
-    precision: Literal["32", "bf16"] = "32"
+    precision: Literal["32", "bf16", "fp16"] = "32"
     bce_weight: float = Field(default=0.5, ge=0)
     dice_weight: float = Field(default=1.0, ge=0)
     dice_batch: bool = True
     ema: float | None = Field(default=None, gt=0, lt=1)
     augment: Literal["none", "paper", "strong"] = "strong"
     validate_every: int = Field(default=1, ge=1)
+    patience: int | None = Field(default=None, ge=1)
     patches_per_volume: int = Field(default=1, ge=1, le=1000)
     seed: int = 0
 

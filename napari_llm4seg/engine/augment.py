@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,10 @@ class Augmenter:
         self.strength = strength
         make = _chain if len(size) == 2 else _volume_chain
         self._chain = None if strength == "none" else make(strength, size)
+        # one generator for the whole chain: seeding each transform's own costs more than some transforms
+        self._random = np.random.RandomState()
+        for transform in self._chain.transforms if self._chain else ():
+            transform.set_random_state(state=self._random)
 
     def __call__(self, images: Tensor, labels: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return augmented copies of images (B, C, *grid) and labels (B, *grid); ``seeds`` decide each one's draws."""
@@ -35,7 +40,7 @@ class Augmenter:
             return images, labels
         done = []
         for image, label, seed in zip(images, labels, seeds, strict=True):
-            self._chain.set_random_state(seed=seed)
+            self._random.seed(seed)
             done.append(self._chain({"image": image, "label": label[None]}))
         return torch.stack([d["image"] for d in done]), torch.stack([d["label"][0] for d in done]).to(torch.uint8)
 

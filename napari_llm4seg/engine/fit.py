@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from napari_llm4seg.config import FitConfig, PredictConfig
+from napari_llm4seg.config import CheckpointConfig, FitConfig, PredictConfig
+from napari_llm4seg.engine.distributed import Share, lost_process, synchronised
+from napari_llm4seg.engine.lock import only_run
 from napari_llm4seg.engine.objective import Objective
+from napari_llm4seg.engine.prefetch import Prefetcher
 from napari_llm4seg.engine.source import TrainingSource, ValidationSource, batches
 from napari_llm4seg.engine.state import RunState
-from napari_llm4seg.errors import Cancelled, DeviceError, one_line
+from napari_llm4seg.errors import Cancelled, ConfigError, DeviceError, one_line
 from napari_llm4seg.models.llm4seg import LLM4SegNet
+
+_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Event:
     score: float | None = None
     best: float | None = None
     seconds_left: float | None = None
+    stopped_early: bool = False
 
 
 @dataclass
@@ -46,30 +53,49 @@ class FitResult:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def make_fabric(config: FitConfig, device: str = "auto") -> Fabric:
-    """Return a Fabric for one device in the config's precision.
+def make_fabric(config: FitConfig, device: str = "auto", devices: int = 1, num_nodes: int = 1) -> Fabric:
+    """Return a Fabric in the config's precision, started.
 
     Parameters
     ----------
     config : FitConfig
     device : "auto", "cpu", "cuda", "cuda:1" or "mps"
+    devices : int
+        Processes on this machine, each with a device of its own. They have to exist already where there are several
+        over all machines: started by ``napari_llm4seg.cli.launch``, torchrun or srun.
+    num_nodes : int
+        Machines.
 
     Raises
     ------
     DeviceError
-        If the name is unknown or there is no such device.
+        If the name is unknown, there are no such devices, or they cannot compute in that precision.
     """
     named = re.fullmatch(r"(auto|cpu|cuda|mps)|(cuda):(\d{1,3})", device.strip().lower())
     if named is None:
         raise DeviceError(f"Device '{device}' is unknown; use auto, cpu, cuda, cuda:N or mps.")
     accelerator = named[1] or named[2]
-    devices = 1 if named[3] is None else [int(named[3])]
-    precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
+    if config.precision == "fp16" and (accelerator in ("cpu", "mps") or not torch.cuda.is_available()):
+        raise DeviceError("fit.precision fp16 needs CUDA; use bf16 or 32 here.")
+    chosen = devices if named[3] is None else [int(named[3])]
+    strategy: Any = "auto"
+    if devices * num_nodes > 1:
+        from lightning_fabric.strategies import DDPStrategy
+
+        strategy = DDPStrategy(broadcast_buffers=False)  # batch statistics are the same everywhere already
     try:
-        return Fabric(accelerator=accelerator, devices=devices, precision=precision)
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=chosen,
+            num_nodes=num_nodes,
+            strategy=strategy,
+            precision=_PRECISIONS[config.precision],
+        )
+        fabric.launch()
     except Exception as error:  # Fabric has an error of its own kind for every backend
         reason = one_line(error, 120).rstrip(".!")
         raise DeviceError(f"Device '{device}' cannot be used here: {reason}. Choose cpu or auto.") from error
+    return fabric
 
 
 def fit(
@@ -80,6 +106,7 @@ def fit(
     *,
     folder: Path,
     threshold: float = PredictConfig().threshold,
+    checkpoint: CheckpointConfig | None = None,
     on_event: Callable[[Event], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> FitResult:
@@ -88,20 +115,23 @@ def fit(
     Parameters
     ----------
     fabric : lightning_fabric.Fabric
+        Of one process or several, which all call this alike; they share each batch and compute what one would.
     net : LLM4SegNet
         Changed in place; frozen layers keep their weights.
     data : (TrainingSource, ValidationSource)
         Validation decides which epoch is best; anything reported as a test must be held apart from both.
     config : FitConfig
     folder : Path
-        Gets ``log.csv`` and ``state.pt``. A run that was stopped goes on from the last finished epoch when called
-        again with the same data, model and config.
+        Gets ``log.csv``, TensorBoard's files and ``state.pt``. A run that was stopped goes on from the last finished
+        epoch when called again with the same data, model and config.
     threshold : float in (0, 1)
         For the validation IoU of sigmoid heads.
+    checkpoint : CheckpointConfig, optional
+        With it, ``best/`` and ``last/`` in the folder hold loadable checkpoints after every epoch.
     on_event : callable
-        Called after each step and validation.
+        Called after each step and validation, in the first process alone.
     cancel : callable returning bool
-        Asked before each step.
+        Asked before each step and between validation's batches; any process's answer stops all.
 
     Returns
     -------
@@ -113,45 +143,114 @@ def fit(
         When ``cancel`` said so; the state on disk allows to go on.
     CheckpointError
         If ``folder`` holds a damaged run, or one with other data, model or settings.
+    ConfigError
+        If there are more processes than samples in a batch.
+    DeviceError
+        If another process of the training has ended.
     InputError
-        If the loss stops being a number, or nothing is left to train.
+        If the loss stops being a number, nothing is left to train, or another run is at ``folder``.
     """
-    train, val = data
-    run = RunState(fabric, net, config, data, folder)
-    objective = Objective(net.config.classes, net.config.head, config)
-    started, first = time.monotonic(), run.epoch
-    while run.epoch < config.epochs:
-        losses = []
-        train.start_epoch(config.seed, run.epoch)
-        torch.manual_seed(config.seed * 1_000_003 + run.epoch)
-        for index in batches(len(train), config.batch, config.seed, run.epoch):
-            if cancel is not None and cancel():
-                raise Cancelled("Training was stopped; it goes on from the last finished epoch when started again.")
-            images, labels = train.batch(index)
-            losses.append(run.step(objective, images, labels))
-            if on_event:
-                on_event(Event("step", run.epoch, config.epochs, losses[-1], run.fraction))
-        run.epoch += 1
-        row = {"epoch": run.epoch, "loss": float(np.mean(losses)), "lr": run.optimiser.param_groups[0]["lr"]}
-        due = run.epoch % config.validate_every == 0 or run.epoch == config.epochs
-        if due:
-            row |= run.judge(lambda candidate: validate(candidate, val, objective, config.batch, threshold))
-        row["seconds"] = time.monotonic() - started
-        run.finish_epoch(row)
-        if due and on_event:
-            left = (config.epochs - run.epoch) * row["seconds"] / (run.epoch - first)
-            on_event(
-                Event("validated", run.epoch, config.epochs, row["loss"], run.fraction, row["val_iou"], run.best, left)
-            )
+    share = Share(fabric.global_rank, fabric.world_size)
+    if config.batch < share.processes:
+        raise ConfigError(f"fit.batch {config.batch} cannot be shared by {share.processes} processes; raise it.")
+    with ExitStack() as stack:
+        if share.rank == 0:
+            stack.enter_context(only_run(folder))
+        stack.enter_context(lost_process(share.processes))
+        stack.enter_context(synchronised(net, share))
+        run = RunState(fabric, net, config, data, folder, share, checkpoint)
+        stack.callback(run.close)
+        _epochs(run, data, threshold, on_event if share.rank == 0 else None, cancel)
     return FitResult(dict(run.best_tensors), run.best_epoch, run.best, run.history)
 
 
+def _epochs(
+    run: RunState,
+    data: tuple[TrainingSource, ValidationSource],
+    threshold: float,
+    on_event: Callable[[Event], None] | None,
+    cancel: Callable[[], bool] | None,
+) -> None:
+    """Train to the end, or until validation has found nothing better for long enough."""
+    config, share = run.config, run.share
+    objective = Objective(run.net.config.classes, run.net.config.head, config)
+    before = run.history[-1]["seconds"] if run.history else 0.0
+    started, first = time.monotonic(), run.epoch
+    with Prefetcher(_batches(data[0], config, share, run.epoch)) as ready:
+        while not run.done:
+            losses: list[float] = []
+            torch.manual_seed(config.seed * 1_000_003 + run.epoch)
+            stepping, waited = time.perf_counter(), ready.waited
+            for _ in range(run.steps_per_epoch):
+                _stop_if(cancel, share)
+                n, images, labels = ready.take()
+                share.start_batch(n)
+                losses.append(run.step(objective, images, labels))
+                if on_event:
+                    on_event(Event("step", run.epoch, config.epochs, losses[-1], run.fraction))
+            waiting = (ready.waited - waited) / (time.perf_counter() - stepping)
+            run.epoch += 1
+            row = {"epoch": run.epoch, "loss": float(np.mean(losses)), "lr": run.optimiser.param_groups[0]["lr"]}
+            due = run.epoch % config.validate_every == 0 or run.epoch == config.epochs
+            if due:
+                row |= run.judge(lambda net: validate(net, data[1], objective, config.batch, threshold, share, cancel))
+            here = time.monotonic() - started
+            run.finish_epoch(row | {"waiting": waiting, "seconds": before + here})
+            if due and on_event:
+                left = 0.0 if run.done else (config.epochs - run.epoch) * here / (run.epoch - first)
+                on_event(
+                    Event(
+                        "validated",
+                        run.epoch,
+                        config.epochs,
+                        row["loss"],
+                        run.fraction,
+                        row["val_iou"],
+                        run.best,
+                        left,
+                        stopped_early=run.done and run.epoch < config.epochs,
+                    )
+                )
+
+
+def _batches(
+    train: TrainingSource, config: FitConfig, share: Share, first: int
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield every batch from epoch ``first`` on: its size over all processes, and this one's images and labels."""
+    for epoch in range(first, config.epochs):
+        train.start_epoch(config.seed, epoch)
+        for index in batches(len(train), config.batch, config.seed, epoch):
+            yield len(index), *train.batch(share.take(index))
+
+
+def _stop_if(cancel: Callable[[], bool] | None, share: Share) -> None:
+    if cancel is not None and any(share.same_for_all(cancel())):
+        raise Cancelled("Training was stopped; it goes on from the last finished epoch when started again.")
+
+
 def validate(
-    net: nn.Module, val: ValidationSource, objective: Objective, batch: int, threshold: float
+    net: nn.Module,
+    val: ValidationSource,
+    objective: Objective,
+    batch: int,
+    threshold: float,
+    share: Share | None = None,
+    cancel: Callable[[], bool] | None = None,
 ) -> dict[str, float]:
-    """Return the mean of every score over the items, NaN left out."""
+    """Return the mean of every score over the items, NaN left out; processes share the batches."""
+    share = share or Share()
+    chunks = torch.arange(len(val.names)).split(batch)
+    scored: dict[int, dict[str, list[float]]] = {}
     net.eval()
-    with torch.inference_mode():
-        chunks = [val.score(net, objective, index, threshold) for index in torch.arange(len(val.names)).split(batch)]
+    for number in range(share.rank, len(chunks), share.processes):
+        if share.processes == 1:  # others would be left waiting
+            _stop_if(cancel, share)
+        with torch.inference_mode():
+            scores = val.score(net, objective, chunks[number], threshold)
+        scored[number] = {name: values.tolist() for name, values in scores.items()}
     net.train()
-    return {key: float(torch.cat([chunk[key] for chunk in chunks]).nanmean()) for key in chunks[0]}
+    found = {number: scores for part in share.same_for_all(scored) for number, scores in part.items()}
+    names = found[0]
+    return {
+        name: float(np.nanmean([value for number in sorted(found) for value in found[number][name]])) for name in names
+    }

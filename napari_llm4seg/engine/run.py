@@ -18,9 +18,9 @@ from napari_llm4seg.config import ClassSpec, FitConfig, PreprocessConfig
 from napari_llm4seg.engine.data import Case, load_cases, load_samples
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
 from napari_llm4seg.engine.recipe import Recipe
+from napari_llm4seg.engine.resume import Data
 from napari_llm4seg.engine.source import ImageTraining, ImageValidation
 from napari_llm4seg.engine.split import Split, split_cases
-from napari_llm4seg.engine.state import Data
 from napari_llm4seg.engine.volumes import VolumeTraining, VolumeValidation, load_volumes
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import write_text

@@ -1,41 +1,30 @@
-"""What a training run changes, and how it is kept on disk so that a stopped one goes on without loss."""
+"""What a training run changes: weights, their moving average, the optimiser and what was found so far."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from napari_llm4seg.config import FitConfig
+from napari_llm4seg.checkpoint import Checkpoint
+from napari_llm4seg.config import CheckpointConfig, FitConfig
+from napari_llm4seg.engine.distributed import Share
+from napari_llm4seg.engine.log import RunLog
 from napari_llm4seg.engine.objective import Objective
+from napari_llm4seg.engine.resume import Data, fingerprint, identity, read_state, write_state
 from napari_llm4seg.engine.schedule import learning_rate, warmed_average
-from napari_llm4seg.engine.source import TrainingSource, ValidationSource, batches
-from napari_llm4seg.errors import CheckpointError, InputError
-from napari_llm4seg.files import replacing
+from napari_llm4seg.engine.source import batches
+from napari_llm4seg.errors import InputError
 from napari_llm4seg.models.backbone import channels_last
 from napari_llm4seg.models.llm4seg import FROZEN_PREFIX, LLM4SegNet
 
-Data = tuple[TrainingSource, ValidationSource]
-
-
-def _identity(net: LLM4SegNet, config: FitConfig, data: Data) -> str:
-    """Digest of what must not change between a run and its resume."""
-    train, val = data
-    layouts = f"{train.layout} {val.layout}"
-    text = "|".join([net.config.model_dump_json(), config.model_dump_json(), layouts, *train.names, "//", *val.names])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _alike(before: Tensor | None, now: Tensor) -> bool:
-    """Say whether two fingerprints are of the same data; other machines round otherwise, older runs have none."""
-    return before is None or (before.shape == now.shape and torch.allclose(before, now, rtol=1e-3, atol=1e-3))
+BEST, LAST = "best", "last"
 
 
 def _optimiser(weights: list[nn.Parameter], config: FitConfig) -> torch.optim.Optimizer:
@@ -58,6 +47,10 @@ class RunState:
     fabric, net, config, folder
         As in ``fit``.
     data : (TrainingSource, ValidationSource)
+    share : Share
+        This process's among those that train together; the first one alone reads and writes.
+    checkpoint : CheckpointConfig, optional
+        As in ``fit``.
 
     Raises
     ------
@@ -67,13 +60,19 @@ class RunState:
         If nothing is left to train.
     """
 
-    def __init__(self, fabric: Fabric, net: LLM4SegNet, config: FitConfig, data: Data, folder: Path) -> None:
+    def __init__(
+        self,
+        fabric: Fabric,
+        net: LLM4SegNet,
+        config: FitConfig,
+        data: Data,
+        folder: Path,
+        share: Share | None = None,
+        checkpoint: CheckpointConfig | None = None,
+    ) -> None:
         self.config, self.folder, self.fabric = config, folder, fabric
-        self.identity, self.fingerprint = (
-            _identity(net, config, data),
-            torch.cat([part.fingerprint() for part in data]),
-        )
-        folder.mkdir(parents=True, exist_ok=True)
+        self.share, self.checkpoint = share or Share(), checkpoint
+        self.identity, self.fingerprint = identity(net, config, data), fingerprint(data)
         layout = channels_last(net.config.backbone.spatial_dims)
         # torch's own annotation of .to leaves this argument out
         self.net = net.to(memory_format=layout).train()  # type: ignore[call-overload]
@@ -93,17 +92,30 @@ class RunState:
         self.best_tensors: Mapping[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self._resume()
+        self._log = RunLog(folder, self.epoch)
 
     @property
     def fraction(self) -> float:
         return self.steps / (self.config.epochs * self.steps_per_epoch)
 
+    @property
+    def stale(self) -> bool:
+        """Whether validation found nothing better for as many epochs as the config has patience."""
+        judged = max((int(row["epoch"]) for row in self.history if "val_iou" in row), default=0)
+        return self.config.patience is not None and judged - self.best_epoch >= self.config.patience
+
+    @property
+    def done(self) -> bool:
+        return self.epoch >= self.config.epochs or self.stale
+
     def step(self, objective: Objective, images: Tensor, labels: Tensor) -> float:
+        """Take an optimiser step on this process's samples of a batch; return the loss of the whole batch."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.steps, self.steps_per_epoch)
         device = self.fabric.device
         images = images.to(device, memory_format=channels_last(images.ndim - 2))
-        loss = objective(self.wrapped(images), labels.to(device))
+        logits, truth = self.share.gather(self.wrapped(images)), self.share.gather(labels.to(device))
+        loss = objective(logits, truth)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise InputError(
@@ -137,14 +149,29 @@ class RunState:
         return row | (both if self.ema is not None else {})
 
     def finish_epoch(self, row: dict[str, float]) -> None:
-        """Write log and state; a kill after this loses nothing of the epoch."""
+        """Write log, checkpoints and state; a kill after this loses nothing of the epoch."""
         self.history.append(row)
-        columns = list(dict.fromkeys(key for entry in self.history for key in entry))
-        with replacing(self.folder / "log.csv") as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.history)
-        state = {
+        if self.share.rank != 0:
+            return
+        self._log.write(self.history)
+        self._keep(LAST, self.net.trained_tensors(), row)
+        if self.best_epoch == self.epoch:
+            self._keep(BEST, self.best_tensors, row)
+        write_state(self.folder, self._state())  # last: what it knows of has been written
+
+    def close(self) -> None:
+        self._log.close()
+
+    def _keep(self, name: str, tensors: Mapping[str, Tensor], row: Mapping[str, float]) -> None:
+        """Write a checkpoint of ``tensors`` whose card says which epoch they are of."""
+        if self.checkpoint is None:
+            return
+        facts = {key: row[key] for key in ("epoch", "val_iou") if key in row}
+        card = self.checkpoint.card.model_copy(update={"training": facts})
+        Checkpoint(self.checkpoint.model_copy(update={"card": card}), tensors).save(self.folder / name)
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "identity": self.identity,
             "fingerprint": self.fingerprint,
             "epoch": self.epoch,
@@ -156,9 +183,8 @@ class RunState:
             "net": self.net.trained_tensors(),
             "ema": None if self.ema is None else self._ema_state(),
             "optimiser": self.optimiser.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),  # the scale of fp16's loss
         }
-        with replacing(self.folder / "state.pt") as temporary:
-            torch.save(state, temporary)
 
     def _ema_state(self) -> dict[str, Tensor]:
         assert self.ema is not None
@@ -166,22 +192,15 @@ class RunState:
         return {name: t for name, t in self.ema.state_dict().items() if not name.startswith(skipped)}
 
     def _resume(self) -> None:
-        path = self.folder / "state.pt"
-        if not path.exists():
+        state = read_state(self.folder, self.identity, self.fingerprint) if self.share.rank == 0 else None
+        state = self.share.same_for_all(state)[0] if self.share.processes > 1 else state
+        if state is None:
             return
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            same = state["identity"] == self.identity and _alike(state.get("fingerprint"), self.fingerprint)
-        except Exception as error:  # a damaged pickle raises almost anything
-            raise CheckpointError(f"The run's state '{path}' is damaged; delete it to start again.") from error
-        if not same:
-            raise CheckpointError(
-                f"'{self.folder}' holds a run with other data, model or settings; choose another output folder."
-            )
         self.net.load_state_dict(state["net"], strict=False)
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"], strict=False)
         self.optimiser.load_state_dict(state["optimiser"])
+        self.fabric.strategy.precision.load_state_dict(state.get("precision", {}))
         self.epoch, self.steps = state["epoch"], state["steps"]
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         self.best_tensors, self.history = state["best_tensors"], state["history"]

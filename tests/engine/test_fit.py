@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from napari_llm4seg.config import FitConfig
+from napari_llm4seg.checkpoint import Checkpoint
+from napari_llm4seg.config import Card, CheckpointConfig, FitConfig, PreprocessConfig
 from napari_llm4seg.engine.data import Samples
-from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
+from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric, validate
 from napari_llm4seg.engine.source import ImageTraining, ImageValidation
 from napari_llm4seg.errors import Cancelled, CheckpointError, DeviceError, InputError
 from napari_llm4seg.models.llm4seg import LLM4SegNet
@@ -55,7 +57,8 @@ def test_frozen_layers_keep_their_weights_and_the_rest_moves(
 def test_a_stopped_run_goes_on_to_the_very_same_weights(
     make_net: Maker, made_samples: Data, tmp_path: Path, stop_at: int
 ) -> None:
-    straight = run(make_net(), made_samples, tmp_path / "straight")
+    config = FIT.model_copy(update={"augment": "strong", "patience": 3})
+    straight = run(make_net(), made_samples, tmp_path / "straight", config)
     asked = 0
 
     def cancel() -> bool:
@@ -64,8 +67,8 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(
         return asked > stop_at
 
     with pytest.raises(Cancelled):
-        run(make_net(), made_samples, tmp_path / "stopped", cancel=cancel)
-    resumed = run(make_net(), made_samples, tmp_path / "stopped")
+        run(make_net(), made_samples, tmp_path / "stopped", config, cancel=cancel)
+    resumed = run(make_net(), made_samples, tmp_path / "stopped", config)
     assert resumed.best_epoch == straight.best_epoch
     assert all(torch.equal(resumed.tensors[name], tensor) for name, tensor in straight.tensors.items())
     assert [row["loss"] for row in resumed.history] == [row["loss"] for row in straight.history]
@@ -175,6 +178,98 @@ def test_progress_ends_at_one(make_net: Maker, made_samples: Data, tmp_path: Pat
     run(make_net(), made_samples, tmp_path, FIT.model_copy(update={"batch": batch}), on_event=events.append)
     assert events[-1].fraction == 1.0
     assert sum(event.kind == "step" for event in events) == {1: 52, 4: 12, 13: 4, 50: 4}[batch]
+
+
+@pytest.mark.parametrize("stop_at", [None, 7])
+def test_patience_ends_the_run_and_it_stays_ended(
+    make_net: Maker, made_samples: Data, tmp_path: Path, stop_at: int | None
+) -> None:
+    # nothing moves at such a rate, so the first epoch stays the best
+    config = FIT.model_copy(update={"epochs": 50, "patience": 2, "lr": 1e-12, "ema": None, "weight_decay": 0.0})
+    if stop_at is not None:
+        asked = iter(range(1000))
+        with pytest.raises(Cancelled):
+            run(make_net(), made_samples, tmp_path, config, cancel=lambda: next(asked) >= stop_at)
+    events: list[Event] = []
+    result = run(make_net(), made_samples, tmp_path, config, on_event=events.append)
+    best = result.best_epoch
+    assert [row["epoch"] for row in result.history] == list(range(1, best + 3))
+    assert events[-1].stopped_early
+    assert not any(event.stopped_early for event in events[:-1])
+    assert events[-1].seconds_left == 0
+    again = run(make_net(), made_samples, tmp_path, config, on_event=events.append)
+    assert len(again.history) == best + 2
+
+
+def test_patience_counts_from_validation_to_validation(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    config = FIT.model_copy(update={"epochs": 20, "patience": 1, "validate_every": 3, "lr": 1e-12, "ema": None})
+    first = run(make_net(), made_samples, tmp_path, config)
+    assert len(first.history) % 3 == 0
+    assert len(first.history) < 20
+
+
+def test_best_and_last_are_checkpoints_that_load(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    description = CheckpointConfig(
+        model=make_net().config, preprocess=PreprocessConfig(size=(32, 32)), card=Card(name="discs")
+    )
+    net = make_net()
+    result = run(net, made_samples, tmp_path, FIT.model_copy(update={"ema": None}), checkpoint=description)
+    best, last = (Checkpoint.load(tmp_path / name) for name in ("best", "last"))
+    assert all(torch.equal(best.tensors[name], tensor) for name, tensor in result.tensors.items())
+    assert all(torch.equal(last.tensors[name], tensor) for name, tensor in net.trained_tensors().items())
+    assert best.config.card.training == {"epoch": result.best_epoch, "val_iou": result.best_score}
+    assert last.config.card.training["epoch"] == FIT.epochs
+
+
+def test_a_second_run_into_the_folder_is_refused(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("w") as other:
+        fcntl = pytest.importorskip("fcntl")
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(InputError, match="Another run"):
+            run(make_net(), made_samples, tmp_path)
+    run(make_net(), made_samples, tmp_path, FIT.model_copy(update={"epochs": 1}))
+
+
+def test_waiting_and_seconds_are_logged_and_seconds_go_on(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    asked = iter(range(1000))
+    with pytest.raises(Cancelled):
+        run(make_net(), made_samples, tmp_path, cancel=lambda: next(asked) >= 8)
+    rows = run(make_net(), made_samples, tmp_path).history
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+    assert all(0 <= row["waiting"] <= 1 for row in rows)
+
+
+def test_no_thread_is_left_behind(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    run(make_net(), made_samples, tmp_path / "whole", FIT.model_copy(update={"epochs": 1}))
+    with pytest.raises(Cancelled):
+        run(make_net(), made_samples, tmp_path / "stopped", cancel=lambda: True)
+    assert not [thread for thread in threading.enumerate() if thread.name == "llm4seg-batches"]
+
+
+def test_cancel_is_heard_in_validation(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
+    net, objective = make_net(), None
+    with pytest.raises(Cancelled):
+        validate(net, ImageValidation(made_samples[1]), objective, 2, 0.5, cancel=lambda: True)  # type: ignore[arg-type]
+
+
+def test_fp16_wants_cuda() -> None:
+    with pytest.raises(DeviceError, match=r"fp16 needs CUDA"):
+        make_fabric(FIT.model_copy(update={"precision": "fp16"}), "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_learns_and_resumes(
+    make_net: Maker, made_samples: Data, tmp_path: Path, precision: str
+) -> None:
+    config = FIT.model_copy(update={"epochs": 25, "ema": None, "precision": precision})
+    sources = ImageTraining(made_samples[0], "none"), ImageValidation(made_samples[1])
+    asked = iter(range(1000))
+    with pytest.raises(Cancelled):
+        fit(make_fabric(config, "cuda"), make_net(), sources, config, folder=tmp_path, cancel=lambda: next(asked) > 20)
+    result = fit(make_fabric(config, "cuda"), make_net(), sources, config, folder=tmp_path)
+    assert result.best_score > 0.7
 
 
 KILLED = """
