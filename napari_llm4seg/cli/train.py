@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_llm4seg.cli import launch
 from napari_llm4seg.cli.console import (
     STOPPED,
     WRONG_USE,
@@ -48,21 +49,39 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field, e.g. fit.epochs=2.")
     ] = None,
     device: Device = "auto",
+    devices: Annotated[
+        int, typer.Option("--devices", metavar="N", min=1, help="Processes on this machine, a device for each.")
+    ] = 1,
+    num_nodes: Annotated[
+        int, typer.Option("--num-nodes", metavar="N", min=1, help="Machines; torchrun and SLURM are understood.")
+    ] = 1,
     as_json: Json = False,
 ) -> int:
     """Train by a recipe and report on its test part once; called again it goes on where it was stopped."""
+    place = launch.here()
     try:
-        plan, report = planned(recipe, overrides or (), out)
+        plan, report = planned(recipe, overrides or (), out, place)
     except ConfigError as error:
-        return refuse(error, as_json)
+        return refuse(error, as_json) if place.rank == 0 else WRONG_USE
+    if report is None and devices * num_nodes > 1 and not place.started:
+        options = ["--device", device, "--devices", str(devices), "--num-nodes", str(num_nodes)]
+        settings = [part for text in overrides or () for part in ("--set", text)]
+        json_too = ["--json"] if as_json else []
+        return launch.run_all(
+            ["train", str(recipe), "-o", str(out), *settings, *options, *json_too], devices, num_nodes
+        )
     if report is None:
+        launch.follow_parent()
         try:
-            report = train_and_test(plan, out, device)
+            report = train_and_test(plan, out, device, devices, num_nodes)
         except (KeyboardInterrupt, Cancelled):
-            line(f"Stopped. The same command goes on from the last finished epoch ('{out}').")
+            if place.rank == 0:
+                line(f"Stopped. The same command goes on from the last finished epoch ('{out}').")
             return STOPPED
-    else:
+    elif place.rank == 0:
         line(f"'{out}' holds the finished run; the images it reports are not looked at again.")
+    if place.rank != 0 or report is None:
+        return 0
     if as_json:
         print_json(report)
     else:
@@ -70,7 +89,9 @@ def train(
     return 0
 
 
-def planned(path: Path, overrides: Sequence[str], out: Path) -> tuple[Recipe, dict[str, Any] | None]:
+def planned(
+    path: Path, overrides: Sequence[str], out: Path, place: launch.Place
+) -> tuple[Recipe, dict[str, Any] | None]:
     """Return the recipe, and the report of its run where ``out`` holds it finished; else everything was checked.
 
     Raises
@@ -84,7 +105,9 @@ def planned(path: Path, overrides: Sequence[str], out: Path) -> tuple[Recipe, di
     if (out / REPORT).exists():
         plan = load_recipe(path, overrides)
         return plan, stored_report(out, plan)
-    with ProgressLine("checking") as progress:
+    if place.checked:
+        return load_recipe(path, overrides), None
+    with ProgressLine("checking", on_pipe=place.rank == 0) as progress:
         return checked_recipe(path, overrides, progress=progress), None
 
 
@@ -127,19 +150,26 @@ def stored_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
     return report
 
 
-def train_and_test(recipe: Recipe, out: Path, device: str) -> dict[str, Any]:
-    """Train, score the test part once, and write its scores into the checkpoint's card and ``report.json``."""
+def train_and_test(
+    recipe: Recipe, out: Path, device: str, devices: int = 1, num_nodes: int = 1
+) -> dict[str, Any] | None:
+    """Train, score the test part once, and write its scores into the checkpoint's card and ``report.json``.
+
+    Of several processes the first one alone scores and returns the report.
+    """
     from napari_llm4seg.engine.run import train_recipe
     from napari_llm4seg.files import write_text
     from napari_llm4seg.predict import Predictor
     from napari_llm4seg.predict.evaluate import evaluate_pairs
 
-    reading = ProgressLine("reading")
+    reading = ProgressLine("reading", on_pipe=launch.here().rank == 0)
     bar = ProgressLine("training", on_pipe=False)
     with reading, bar:
         checkpoint, split, cases = train_recipe(
-            recipe, out, device=device, on_event=teller(bar), progress=reading, cancel=None
+            recipe, out, device=device, devices=devices, num_nodes=num_nodes, on_event=teller(bar), progress=reading
         )
+    if launch.here().rank != 0:
+        return None
     started = time.monotonic()
     locked = recipe.split.protocol == "locked"
     said = "testing once on" if locked else "scoring the best epoch on the images it was chosen on:"

@@ -155,6 +155,9 @@ def synchronised(net: nn.Module, share: Share) -> Iterator[None]:
         yield
     finally:
         for parent, name, child in found:
+            synced = getattr(parent, name)
+            for buffer in ("running_mean", "running_var", "num_batches_tracked"):
+                setattr(child, buffer, getattr(synced, buffer))  # moving to a device made new ones
             setattr(parent, name, child.train(parent.training))
 
 

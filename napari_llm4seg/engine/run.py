@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from napari_llm4seg.checkpoint import Checkpoint
-from napari_llm4seg.config import ClassSpec, FitConfig, PreprocessConfig
+from napari_llm4seg.config import CheckpointConfig, ClassSpec, FitConfig, PreprocessConfig
 from napari_llm4seg.engine.data import Case, load_cases, load_samples
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
 from napari_llm4seg.engine.recipe import Recipe
@@ -32,6 +32,8 @@ def train_recipe(
     out: Path,
     *,
     device: str = "auto",
+    devices: int = 1,
+    num_nodes: int = 1,
     on_event: Callable[[int, int, Event], None] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     cancel: Callable[[], bool] | None = None,
@@ -44,6 +46,9 @@ def train_recipe(
     out : Path
         Gets ``split.json``, a folder per stage and ``checkpoint/``.
     device : "auto", "cpu", "cuda", "cuda:1" or "mps"
+    devices, num_nodes : int
+        Processes on this machine, and machines, which train together; see ``make_fabric``. All of them call this
+        alike, the first one alone writes.
     on_event : callable (stage, stages, Event)
     progress, cancel
         As elsewhere.
@@ -54,11 +59,15 @@ def train_recipe(
         Under the protocol "locked" the test part has been read by nothing here; under "paper" it has chosen the epoch.
     """
     runs = recipe.runs()
-    fabrics = [make_fabric(config, device) for _, config in runs]  # first: an absent device must not wait for the data
+    fabrics = [
+        make_fabric(config, device, devices, num_nodes) for _, config in runs
+    ]  # first: an absent device must not wait for the data
     cases = load_cases(recipe.data, progress)
     split = split_cases(cases, recipe.split)
-    out.mkdir(parents=True, exist_ok=True)
-    _keep_split(out / "split.json", split)
+    first = fabrics[0].is_global_zero
+    if first:
+        out.mkdir(parents=True, exist_ok=True)
+        _keep_split(out / "split.json", split)
     torch.manual_seed(recipe.fit.seed)
     net = build_network(recipe.model)
     history: list[dict[str, Any]] = []
@@ -76,6 +85,7 @@ def train_recipe(
             config,
             folder=out / f"stage{stage + 1}",
             threshold=recipe.predict.threshold,
+            checkpoint=_of_stage(recipe, preprocess),
             on_event=(lambda event, s=stage: on_event(s, len(runs), event)) if on_event else None,  # type: ignore[misc]
             cancel=cancel,
         )
@@ -86,8 +96,16 @@ def train_recipe(
     card = recipe.card.model_copy(update={"training": facts})
     config_out = recipe.checkpoint_config().model_copy(update={"card": card})
     checkpoint = Checkpoint(config_out, result.tensors, out / "checkpoint")
-    checkpoint.save(out / "checkpoint")
+    if first:
+        checkpoint.save(out / "checkpoint")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
     return checkpoint, split, cases
+
+
+def _of_stage(recipe: Recipe, preprocess: PreprocessConfig) -> CheckpointConfig:
+    """Return the config of the checkpoints that a stage writes while it runs."""
+    return recipe.checkpoint_config().model_copy(update={"preprocess": preprocess})
 
 
 def _sources(
