@@ -89,16 +89,18 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
 def test_a_lost_process_is_said_and_two_give_what_one_gives(llm4seg, recipe: Path, tmp_path: Path) -> None:
     alone = llm4seg("train", recipe, "-o", tmp_path / "one", "--device", "cpu", "--json")
     assert alone.status == 0
     out = tmp_path / "two"
     first = start(recipe, out)
-    until = time.monotonic() + 150
+    until = time.monotonic() + 250
     while not (out / "stage1" / "log.csv").exists():
-        assert first.poll() is None, first.communicate()
-        assert time.monotonic() < until
+        if first.poll() is not None or time.monotonic() > until:
+            first.kill()
+            raise AssertionError(first.communicate())
         time.sleep(0.02)
     lost = children(first.pid)
     os.kill(lost[1], signal.SIGKILL)
@@ -118,5 +120,5 @@ def test_a_lost_process_is_said_and_two_give_what_one_gives(llm4seg, recipe: Pat
     ones, twos = (Checkpoint.load(tmp_path / name / "stage1" / "last").tensors for name in ("one", "two"))
     assert set(ones) == set(twos)
     for name, tensor in ones.items():
-        torch.testing.assert_close(twos[name], tensor, rtol=2e-4, atol=2e-5, msg=name)
+        torch.testing.assert_close(twos[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
     assert llm4seg("train", recipe, "-o", out, "--device", "cpu", "--json").json["scores"] == alone.json["scores"]
