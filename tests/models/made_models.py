@@ -55,7 +55,13 @@ def safetensors_files(config: dict[str, Any], shards: int = 1, dtype: torch.dtyp
     return files | {"model.safetensors.index.json": json.dumps({"metadata": {}, "weight_map": where}).encode()}
 
 
-def gguf_file(path: Path, config: dict[str, Any], layers: dict[int, dict[str, Tensor]], vocabulary: int = 0) -> Path:
+def gguf_file(
+    path: Path,
+    config: dict[str, Any],
+    layers: dict[int, dict[str, Tensor]],
+    vocabulary: int = 0,
+    rope_factors: bool = False,
+) -> Path:
     """Write a GGUF file with its settings, a vocabulary, and the layers' matrices quantised to Q8_0."""
     import numpy as np
     from gguf import GGMLQuantizationType, GGUFWriter
@@ -77,6 +83,8 @@ def gguf_file(path: Path, config: dict[str, Any], layers: dict[int, dict[str, Te
         writer.add_token_list([f"token-{i}" for i in range(vocabulary)])
         writer.add_token_types([1] * vocabulary)
     writer.add_tensor("token_embd.weight", np.ones((4000, config["hidden_size"]), dtype=np.float32))
+    if rope_factors:
+        writer.add_tensor("rope_freqs.weight", np.ones(config["head_dim"] // 2, dtype=np.float32))
     back = {theirs: ours for ours, theirs in NAMES.items()}
     for index, tensors in layers.items():
         for name, tensor in tensors.items():
