@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,13 @@ def fetch_layers(
 
     indices = None if layers is None else parse_layers(layers)
     try:
-        with ProgressLine(name) as progress:
+        with ExitStack() as stack:
+            # its clock starts with the first bytes, not with asking the Hub
+            bar = functools.cache(lambda: stack.enter_context(ProgressLine(name)))
+
+            def progress(done: int, total: int, message: str) -> None:
+                bar()(done, total, message)
+
             fetched = fetch(name, indices, revision=revision, llm=llm, sha256=sha256, progress=progress)
     except (KeyboardInterrupt, Cancelled):
         line("What was fetched is kept; the same command goes on from there.")

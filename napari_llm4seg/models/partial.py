@@ -20,6 +20,7 @@ Range = tuple[int, int]
 RETRIES = 5  # in a row without a single byte
 WAIT = 1.0  # seconds before the first, doubled each time
 GAP = 1 << 16  # bytes between two ranges that are cheaper to fetch along than to ask twice
+QUIET = 1 << 17  # bytes up to which nothing is told: a header's time says nothing of a layer's
 ABOUT = "part.json"
 
 
@@ -40,7 +41,7 @@ class Meter:
     def add(self, count: int) -> None:
         """Take note of ``count`` bytes; raises Cancelled where the person stopped."""
         self.done += count
-        if self._progress is not None:
+        if self._progress is not None and self.total > QUIET:
             self._progress(self.done, self.total, f"{self.done / 1e6:.1f} of {self.total / 1e6:.1f} MB")
         if self._cancel is not None and self._cancel():
             raise Cancelled("Stopped.")
