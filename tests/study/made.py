@@ -80,6 +80,7 @@ def write_run(folder: Path, recipe: dict[str, Any], ious: np.ndarray, val: float
     stage = {"size": [32, 32], "fit": recipe["fit"], "best_epoch": 2, "val_iou": val, "seconds": 7.0}
     report = {
         "name": folder.parent.name,
+        "digest": "d" * 64,
         "scores": {"test_n": len(rows)},
         "test": {"n": len(rows), "hd95_unit": "pixel", "n_failed": 0},
         "test_cases": rows,

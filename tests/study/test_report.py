@@ -111,6 +111,48 @@ def test_every_pair_and_its_correction(tmp_path: Path) -> None:
     assert found[2].p_holm == pytest.approx(5 * found[2].comparison.p_images)
 
 
+def test_language_layers_are_held_against_random_ones(tmp_path: Path) -> None:
+    logged = study(write_runs(tmp_path, gain={}))
+    arms = dict(logged.plan.arms)
+    arms["small"] = arms["small"].model_copy(update={"role": "random"})
+    logged.plan = logged.plan.model_copy(update={"arms": arms})
+    assert main_pairs(logged, "discs")[-1] == ("large", "small")
+
+
+def test_runs_of_another_recipe_are_left_out_and_named(tmp_path: Path) -> None:
+    runs = write_runs(tmp_path, gain={})
+    path = runs / "discs" / "small" / "seed1" / "report.json"
+    report = json.loads(path.read_text())
+    report["recipe"]["fit"]["epochs"] = 3
+    path.write_text(json.dumps(report))
+    logged = study(runs)
+    assert [str(run.path) for run in logged.foreign] == ["discs/small/seed1"]
+    assert [run.planned.seed for run in logged.of("discs", "small")] == [0]
+    make_report(logged, tmp_path / "r.md", resamples=200)
+    assert "another recipe than the plan's: `discs/small/seed1`" in (tmp_path / "r.md").read_text()
+
+
+def test_the_analysis_is_shown_before_and_after(tmp_path: Path) -> None:
+    runs = write_runs(tmp_path, gain={}, cases=2)
+    names = ("activation_iou", "matched_iou", "activation_auc", "effective_rank", "entropy")
+    names += ("log_inverse_top_share", "effective_rank_centred")
+    for arm, sides in (("cnn", ("before",)), ("large", ("before", "after"))):
+        for seed in (0, 1):
+            cases = [
+                {"case": f"t{i:03d}"} | {side: dict.fromkeys(names, 0.25 + i / 4 + j) for j, side in enumerate(sides)}
+                for i in range(2)
+            ]
+            del cases[1]["before"]["activation_iou"]  # an image without a structure
+            found = {"digest": "d" * 64, "weights": {"trainable": 1234, "total": 5678}, "groups": {}, "cases": cases}
+            (runs / "discs" / arm / f"seed{seed}" / "analysis.json").write_text(json.dumps(found))
+    make_report(study(runs), tmp_path / "r.md", resamples=200)
+    text = (tmp_path / "r.md").read_text()
+    assert "| CNN | 2 | 25.0 ± 0.0 | 37.5 ± 0.0 | 0.375 ± 0.000 | 0.38 ± 0.00 |" in text
+    assert "| large layer | 2 | 25.0 ± 0.0 → 137.5 ± 0.0 | 37.5 ± 0.0 → 137.5 ± 0.0 |" in text
+    assert "| 1,234 | 5,678 |" in text
+    assert "## Formulas of the analysis" in text
+
+
 def test_images_that_were_not_scored_or_hold_nothing_stay_out(tmp_path: Path) -> None:
     runs = write_runs(tmp_path, gain={}, cases=6)
     path = runs / "discs" / "small" / "seed0" / "report.json"
@@ -129,8 +171,11 @@ def test_images_that_were_not_scored_or_hold_nothing_stay_out(tmp_path: Path) ->
 def test_groups_of_an_analysis_are_used(tmp_path: Path) -> None:
     runs = write_runs(tmp_path, gain={}, cases=6)
     groups = {f"t{i:03d}": f"group {i // 2}" for i in range(6)}
-    found = {"weights": {"trainable": 10, "total": 30}, "groups": groups, "cases": []}
-    (runs / "discs" / "cnn" / "seed0" / "analysis.json").write_text(json.dumps(found))
+    found = {"digest": "d" * 64, "weights": {"trainable": 10, "total": 30}, "groups": groups, "cases": []}
+    path = runs / "discs" / "cnn" / "seed0" / "analysis.json"
+    path.write_text(json.dumps(found | {"digest": "of what was here before"}))
+    assert study(runs).groups("discs") == {}
+    path.write_text(json.dumps(found))
     logged = study(runs)
     comparison = results(logged, "discs", [("small", "cnn")], 200)[0].comparison
     assert (comparison.n_images, comparison.n_groups) == (6, 3)

@@ -24,8 +24,8 @@ def analyse_run(folder: Path, device: str = "cpu") -> dict[str, Any]:
     Returns
     -------
     dict
-        ``weights`` (trainable, total), ``groups`` (near-duplicate group of each test case) and ``cases``: for each the
-        measures (``napari_llm4seg.activations.measure``) "before" and, where the network has a block, "after" it.
+        ``digest`` of the run's checkpoint, ``weights`` (trainable, total), ``groups`` (near-duplicate group of each test
+        case) and ``cases``: for each the measures (``napari_llm4seg.activations.measure``) "before" and, where the network has a block, "after" it.
 
     Raises
     ------
@@ -50,6 +50,7 @@ def analyse_run(folder: Path, device: str = "cpu") -> dict[str, Any]:
     net = Checkpoint.load(folder / "checkpoint").build(device)
     rows = [{"case": name} | row for name, row in zip(samples.names, measure_net(net, samples, device), strict=True)]
     result = {
+        "digest": report["digest"],
         "weights": count_weights(net),
         "groups": {case.name: case.group for case in cases},
         "input": list(samples.images.shape[-2:]),
@@ -89,9 +90,12 @@ def count_weights(net: Any) -> dict[str, int]:
 
 
 def analyse_all(runs: Path, device: str, again: bool, say: Callable[[str], None]) -> None:
-    """Analyse every finished run below ``runs`` that has not been, or all of them."""
-    for report in sorted(runs.glob(f"*/*/seed*/{REPORT}")):
-        folder = report.parent
-        if again or not (folder / ANALYSIS).is_file():
+    """Analyse every finished run below ``runs`` that has not been since it was trained, or all of them."""
+    for path in sorted(runs.glob(f"*/*/seed*/{REPORT}")):
+        folder = path.parent
+        digest = read_json(path, "training report", limit=1 << 24)["digest"]
+        there = folder / ANALYSIS
+        old = read_json(there, ANALYSIS, limit=1 << 24).get("digest") if there.is_file() else None
+        if again or old != digest:
             say(f"analysing {folder.relative_to(runs)}")
             analyse_run(folder, device)

@@ -16,7 +16,18 @@ import numpy.typing as npt
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import read_json
 from training.study.analyse import ANALYSIS
-from training.study.plan import PLAN, REPORT, Arm, Plan, PlannedRun, best_llm, planned_runs, read_plan, validation_score
+from training.study.plan import (
+    PLAN,
+    REPORT,
+    Arm,
+    Plan,
+    PlannedRun,
+    best_llm,
+    is_of_plan,
+    planned_runs,
+    read_plan,
+    validation_score,
+)
 from training.study.run import NOTE
 
 _LIMIT = 1 << 24
@@ -73,8 +84,9 @@ class LoggedRun:
 
     @cached_property
     def analysis(self) -> dict[str, Any]:
-        """``analysis.json``, {} before the run was analysed."""
-        return self._optional(ANALYSIS)
+        """``analysis.json``, {} before the run was analysed, or trained again after it was."""
+        found = self._optional(ANALYSIS)
+        return found if found.get("digest") == self.report["digest"] else {}
 
     def _optional(self, name: str) -> dict[str, Any]:
         path = self.folder / name
@@ -114,6 +126,12 @@ class Study:
     folder : Path
         Of runs, as ``training.study.run`` lays it.
     plan : Plan
+
+    Attributes
+    ----------
+    runs : finished runs by (data set, arm, seed)
+    missing : planned runs that are not finished
+    foreign : planned runs whose folder holds one of another recipe than the plan's; they are left out
     """
 
     def __init__(self, folder: Path, plan: Plan) -> None:
@@ -121,13 +139,17 @@ class Study:
         self.best = best_llm(plan, folder, complete=False)
         self.runs: dict[tuple[str, str, int], LoggedRun] = {}
         self.missing: list[PlannedRun] = []
+        self.foreign: list[PlannedRun] = []
         for planned in planned_runs(plan, self.best):
             path = folder / planned.path
-            if (path / REPORT).is_file():
-                report = read_json(path / REPORT, "training report", limit=_LIMIT)
+            if not (path / REPORT).is_file():
+                self.missing.append(planned)
+                continue
+            report = read_json(path / REPORT, "training report", limit=_LIMIT)
+            if is_of_plan(plan, planned, report):
                 self.runs[planned.dataset, planned.arm, planned.seed] = LoggedRun(planned, path, report)
             else:
-                self.missing.append(planned)
+                self.foreign.append(planned)
         for dataset in plan.recipes:
             self._same_splits(dataset)
 
@@ -137,7 +159,9 @@ class Study:
         own = folder / PLAN
         study = cls(folder, read_plan(own if _is_readable(own) else plan_file))
         if not study.runs:
-            raise InputError(f"'{folder}' holds no finished run of the plan; its runs lie at {study.missing[0].path}.")
+            other = f" ({len(study.foreign)} of another recipe than the plan's)" if study.foreign else ""
+            example = next(planned_runs(study.plan, study.best)).path
+            raise InputError(f"'{folder}' holds no finished run of the plan{other}; they belong at e.g. '{example}'.")
         return study
 
     def _same_splits(self, dataset: str) -> None:

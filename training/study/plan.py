@@ -169,6 +169,18 @@ def overrides_of(arm: Arm, seed: int) -> dict[str, Any]:
     return arm.set | arm.by_seed.get(seed, {})
 
 
+def is_of_plan(plan: Plan, run: PlannedRun, report: dict[str, Any]) -> bool:
+    """Return whether a finished run was trained by the recipe that the plan gives it now; names and places aside."""
+    from napari_llm4seg.engine.recipe import Recipe, load_recipe
+
+    apart: Any = {"card": True, "data": {"root"}}
+    wanted = load_recipe(plan.recipes[run.dataset], run.settings()).model_dump(mode="json", exclude=apart)
+    try:
+        return Recipe.model_validate(report["recipe"]).model_dump(mode="json", exclude=apart) == wanted
+    except (KeyError, ValidationError):
+        return False
+
+
 def validation_score(report: dict[str, Any]) -> float:
     """Return the validation IoU of a run's last stage: what arms may be chosen by."""
     return float(report["training"]["stages"][-1]["val_iou"])

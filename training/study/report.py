@@ -74,13 +74,17 @@ def make_report(study: Study, path: Path, resamples: int = 10_000) -> list[str]:
 
 
 def _preface(study: Study) -> list[str]:
-    done, missing = len(study.runs), len(study.missing)
+    done, missing = len(study.runs), len(study.missing) + len(study.foreign)
     lines = [
         "Made by `python -m training.study report`; every number is computed from the logged runs. Not edited by hand.",
         "",
-        f"{done} of {done + missing} planned runs are logged." + (f" Missing: {_missing(study)}." if missing else ""),
+        f"{done} of {done + missing} planned runs are logged."
+        + (f" Missing: {_missing(study)}." if study.missing else ""),
         "",
     ]
+    if study.foreign:
+        told = ", ".join(f"`{run.path}`" for run in study.foreign)
+        lines += [f"Left out, for they were trained by another recipe than the plan's: {told}.", ""]
     if study.plan.note:
         lines += [study.plan.note, ""]
     return lines

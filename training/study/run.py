@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.files import write_text
-from training.study.plan import PLAN, REPORT, Plan, PlannedRun, best_llm, planned_runs
+from napari_llm4seg.files import read_json, write_text
+from training.study.plan import PLAN, REPORT, Plan, PlannedRun, best_llm, is_of_plan, planned_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTE = "study.json"
@@ -61,6 +61,10 @@ def run_plan(
 
     def one(run: PlannedRun) -> None:
         if (out / run.path / REPORT).is_file():
+            if not is_of_plan(plan, run, read_json(out / run.path / REPORT, "training report", limit=1 << 24)):
+                say(
+                    f"{run.path}: left alone, it holds a finished run of another recipe; move it away to train it again"
+                )
             return
         try:
             with claimed(out / run.path):
