@@ -24,8 +24,9 @@ def analyse_run(folder: Path, device: str = "cpu") -> dict[str, Any]:
     Returns
     -------
     dict
-        ``digest`` of the run's checkpoint, ``weights`` (trainable, total), ``groups`` (near-duplicate group of each test
-        case) and ``cases``: for each the measures (``napari_llm4seg.activations.measure``) "before" and, where the network has a block, "after" it.
+        ``digest`` of the run's checkpoint, ``weights`` (trainable, total), ``groups`` (near-duplicate group of each
+        test case) and ``cases``: for each the measures (``napari_llm4seg.activations.measure``) "before" and, where
+        the network has a block, "after" it.
 
     Raises
     ------
