@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,18 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_llm4seg.cli import launch
 from napari_llm4seg.cli.console import (
     STOPPED,
     WRONG_USE,
     Device,
     Json,
     ProgressLine,
+    WrongUse,
     duration,
     guarded,
     line,
     print_json,
 )
+from napari_llm4seg.cli.launch import RANK, World, follow_parent, run_processes, world
 from napari_llm4seg.errors import Cancelled, ConfigError, Objections
 
 if TYPE_CHECKING:
@@ -50,38 +52,44 @@ def train(
     ] = None,
     device: Device = "auto",
     devices: Annotated[
-        int, typer.Option("--devices", metavar="N", min=1, help="Processes on this machine, a device for each.")
-    ] = 1,
+        int | None,
+        typer.Option("--devices", min=1, metavar="N", help="Processes on this machine, each with its own device."),
+    ] = None,
     num_nodes: Annotated[
-        int, typer.Option("--num-nodes", metavar="N", min=1, help="Machines; torchrun and SLURM are understood.")
-    ] = 1,
+        int | None, typer.Option("--num-nodes", min=1, metavar="M", help="Machines that train together.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Train by a recipe and report on its test part once; called again it goes on where it was stopped."""
-    place = launch.here()
+    """Train by a recipe and report on its test part once; called again it goes on where it was stopped.
+
+    With --devices, or under torchrun or srun, several processes share each batch; the result is that of one.
+    """
+    together = world(devices, num_nodes)
+    if together.devices > 1 and ":" in device:
+        raise WrongUse(f"--device {device} names one device; --devices {together.devices} needs cpu, cuda or auto.")
     try:
-        plan, report = planned(recipe, overrides or (), out, place)
+        plan, report = planned(recipe, overrides or (), out, checked=RANK in os.environ)
     except ConfigError as error:
-        return refuse(error, as_json) if place.rank == 0 else WRONG_USE
-    if report is None and devices * num_nodes > 1 and not place.started:
-        options = ["--device", device, "--devices", str(devices), "--num-nodes", str(num_nodes)]
-        settings = [part for text in overrides or () for part in ("--set", text)]
-        json_too = ["--json"] if as_json else []
-        return launch.run_all(
-            ["train", str(recipe), "-o", str(out), *settings, *options, *json_too], devices, num_nodes
-        )
+        return refuse(error, as_json) if together.rank == 0 else WRONG_USE
+    processes = together.devices * together.num_nodes
+    smallest = min(config.batch for _, config in plan.runs())
+    if smallest < processes:
+        raise WrongUse(f"{processes} processes cannot share a batch of {smallest}; take fewer, or raise fit.batch.")
+    if report is None and not together.launched:
+        again = [f"--set={text}" for text in overrides or ()] + (["--json"] if as_json else [])
+        shape = ["--devices", str(together.devices), "--num-nodes", str(together.num_nodes)]
+        return run_processes(["train", str(recipe), "-o", str(out), "--device", device, *shape, *again], together)
     if report is None:
-        launch.follow_parent()
         try:
-            report = train_and_test(plan, out, device, devices, num_nodes)
+            report = train_and_test(plan, out, device, together)
         except (KeyboardInterrupt, Cancelled):
-            if place.rank == 0:
+            if together.rank == 0:
                 line(f"Stopped. The same command goes on from the last finished epoch ('{out}').")
             return STOPPED
-    elif place.rank == 0:
+    elif together.rank == 0:
         line(f"'{out}' holds the finished run; the images it reports are not looked at again.")
-    if place.rank != 0 or report is None:
-        return 0
+    if report is None or together.rank > 0:
+        return 0  # the first process reports
     if as_json:
         print_json(report)
     else:
@@ -90,9 +98,16 @@ def train(
 
 
 def planned(
-    path: Path, overrides: Sequence[str], out: Path, place: launch.Place
+    path: Path, overrides: Sequence[str], out: Path, checked: bool = False
 ) -> tuple[Recipe, dict[str, Any] | None]:
     """Return the recipe, and the report of its run where ``out`` holds it finished; else everything was checked.
+
+    Parameters
+    ----------
+    path, overrides, out
+        As on the command line.
+    checked : bool
+        Whether the process that started this one has checked everything.
 
     Raises
     ------
@@ -105,9 +120,9 @@ def planned(
     if (out / REPORT).exists():
         plan = load_recipe(path, overrides)
         return plan, stored_report(out, plan)
-    if place.checked:
+    if checked:
         return load_recipe(path, overrides), None
-    with ProgressLine("checking", on_pipe=place.rank == 0) as progress:
+    with ProgressLine("checking") as progress:
         return checked_recipe(path, overrides, progress=progress), None
 
 
@@ -145,31 +160,61 @@ def stored_report(out: Path, recipe: Recipe) -> dict[str, Any] | None:
     if not path.exists():
         return None
     report = read_json(path, "training report", limit=1 << 24)
-    if report.get("recipe") != identity(recipe):
+    if not _of(recipe, report.get("recipe")):
         raise ConfigError(f"'{out}' holds a finished run of another recipe; choose another output folder.")
     return report
 
 
-def train_and_test(
-    recipe: Recipe, out: Path, device: str, devices: int = 1, num_nodes: int = 1
-) -> dict[str, Any] | None:
+def _of(recipe: Recipe, stored: Any) -> bool:
+    """Say whether ``stored`` is ``recipe``; fields that came later have their defaults in an older one."""
+    from pydantic import ValidationError
+
+    from napari_llm4seg.engine.recipe import Recipe as Model
+
+    try:
+        return identity(Model.model_validate(stored)) == identity(recipe)
+    except ValidationError:
+        return False
+
+
+def train_and_test(recipe: Recipe, out: Path, device: str, together: World) -> dict[str, Any] | None:
     """Train, score the test part once, and write its scores into the checkpoint's card and ``report.json``.
 
-    Of several processes the first one alone scores and returns the report.
+    Returns the report, in the first process alone.
     """
+    from napari_llm4seg.engine.lock import only_run
+
+    follow_parent()
+    if together.rank > 0:
+        from napari_llm4seg.engine.run import train_recipe
+
+        train_recipe(recipe, out, device=device, devices=together.devices, num_nodes=together.num_nodes)
+        return None
+    with only_run(out):
+        return _train_and_test(recipe, out, device, together)
+
+
+def _train_and_test(recipe: Recipe, out: Path, device: str, together: World) -> dict[str, Any]:
+    from napari_llm4seg.engine.log import has_tensorboard
     from napari_llm4seg.engine.run import train_recipe
     from napari_llm4seg.files import write_text
     from napari_llm4seg.predict import Predictor
     from napari_llm4seg.predict.evaluate import evaluate_pairs
 
-    reading = ProgressLine("reading", on_pipe=launch.here().rank == 0)
+    if not has_tensorboard():
+        line("TensorBoard is not installed (pip install 'napari-llm4seg[train]'), so log.csv is the only log.")
+    reading = ProgressLine("reading")
     bar = ProgressLine("training", on_pipe=False)
     with reading, bar:
         checkpoint, split, cases = train_recipe(
-            recipe, out, device=device, devices=devices, num_nodes=num_nodes, on_event=teller(bar), progress=reading
+            recipe,
+            out,
+            device=device,
+            devices=together.devices,
+            num_nodes=together.num_nodes,
+            on_event=teller(bar),
+            progress=reading,
         )
-    if launch.here().rank != 0:
-        return None
     started = time.monotonic()
     locked = recipe.split.protocol == "locked"
     said = "testing once on" if locked else "scoring the best epoch on the images it was chosen on:"
@@ -213,6 +258,8 @@ def teller(bar: ProgressLine) -> Callable[[int, int, Event], None]:
             f"{of_stage}epoch {event.epoch}/{event.epochs}: loss {event.loss:.4f}, val IoU {event.score:.4f}, "
             f"best {event.best:.4f}{left}{there}"
         )
+        if event.stopped_early:
+            line(f"{of_stage}stopped early: validation has found nothing better for as long as fit.patience says")
 
     return tell
 

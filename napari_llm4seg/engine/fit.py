@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -82,6 +83,7 @@ def make_fabric(config: FitConfig, device: str = "auto", devices: int = 1, num_n
     if devices * num_nodes > 1:
         from lightning_fabric.strategies import DDPStrategy
 
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every process
         strategy = DDPStrategy(broadcast_buffers=False)  # batch statistics are the same everywhere already
     try:
         fabric = Fabric(

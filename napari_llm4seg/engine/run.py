@@ -6,6 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,16 @@ import numpy as np
 import torch
 
 from napari_llm4seg.checkpoint import Checkpoint
-from napari_llm4seg.config import CheckpointConfig, ClassSpec, FitConfig, PreprocessConfig
+from napari_llm4seg.config import ClassSpec, FitConfig, PreprocessConfig
 from napari_llm4seg.engine.data import Case, load_cases, load_samples
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
+from napari_llm4seg.engine.lock import only_run
 from napari_llm4seg.engine.recipe import Recipe
 from napari_llm4seg.engine.resume import Data
 from napari_llm4seg.engine.source import ImageTraining, ImageValidation
 from napari_llm4seg.engine.split import Split, split_cases
 from napari_llm4seg.engine.volumes import VolumeTraining, VolumeValidation, load_volumes
-from napari_llm4seg.errors import InputError
+from napari_llm4seg.errors import Cancelled, InputError
 from napari_llm4seg.files import write_text
 from napari_llm4seg.models.build import build_network
 
@@ -44,14 +46,12 @@ def train_recipe(
     ----------
     recipe : Recipe
     out : Path
-        Gets ``split.json``, a folder per stage and ``checkpoint/``.
-    device : "auto", "cpu", "cuda", "cuda:1" or "mps"
-    devices, num_nodes : int
-        Processes on this machine, and machines, which train together; see ``make_fabric``. All of them call this
-        alike, the first one alone writes.
+        Gets ``split.json``, ``checkpoint/`` and a folder per stage with its log, state, best and last checkpoint.
+    device, devices, num_nodes
+        As in ``make_fabric``. Of several processes each calls this; the first alone writes and tells.
     on_event : callable (stage, stages, Event)
     progress, cancel
-        As elsewhere.
+        As elsewhere; reading the data can be cancelled too.
 
     Returns
     -------
@@ -59,53 +59,68 @@ def train_recipe(
         Under the protocol "locked" the test part has been read by nothing here; under "paper" it has chosen the epoch.
     """
     runs = recipe.runs()
-    fabrics = [
-        make_fabric(config, device, devices, num_nodes) for _, config in runs
-    ]  # first: an absent device must not wait for the data
-    cases = load_cases(recipe.data, progress)
-    split = split_cases(cases, recipe.split)
+    # first: an absent device must not wait for the data
+    fabrics = [make_fabric(config, device, devices, num_nodes) for _, config in runs]
     first = fabrics[0].is_global_zero
-    if first:
-        out.mkdir(parents=True, exist_ok=True)
-        _keep_split(out / "split.json", split)
-    torch.manual_seed(recipe.fit.seed)
-    net = build_network(recipe.model)
-    history: list[dict[str, Any]] = []
     started = time.monotonic()
-    result: FitResult | None = None
-    for stage, (preprocess, config) in enumerate(runs):
-        if stage == 0 or preprocess != runs[stage - 1][0]:  # the same input needs no second reading
-            parts = [[c for c in cases if c.name in set(names)] for names in (split.train, split.val)]
-            make = _sources(parts, preprocess, recipe.model.classes, progress)
-        data = make(config)
-        result = fit(
-            fabrics[stage],
-            net,
-            data,
-            config,
-            folder=out / f"stage{stage + 1}",
-            threshold=recipe.predict.threshold,
-            checkpoint=_of_stage(recipe, preprocess),
-            on_event=(lambda event, s=stage: on_event(s, len(runs), event)) if on_event else None,  # type: ignore[misc]
-            cancel=cancel,
-        )
-        net.load_state_dict(result.tensors, strict=False)
-        history.append(_stage_facts(preprocess, config, result))
-    assert result is not None  # a recipe always has a run
-    facts = _training_facts(recipe.split.protocol, split, history, len(data[0]), time.monotonic() - started)
-    card = recipe.card.model_copy(update={"training": facts})
-    config_out = recipe.checkpoint_config().model_copy(update={"card": card})
-    checkpoint = Checkpoint(config_out, result.tensors, out / "checkpoint")
-    if first:
-        checkpoint.save(out / "checkpoint")
-    if torch.distributed.is_initialized():
+    with only_run(out) if first else nullcontext():
+        reading = _cancellable(progress if first else None, cancel)
+        cases = load_cases(recipe.data, reading)
+        split = split_cases(cases, recipe.split)
+        if first:
+            _keep_split(out / "split.json", split)
+        torch.manual_seed(recipe.fit.seed)
+        net = build_network(recipe.model)
+        history: list[dict[str, Any]] = []
+        result: FitResult | None = None
+        for stage, (preprocess, config) in enumerate(runs):
+            if stage == 0 or preprocess != runs[stage - 1][0]:  # the same input needs no second reading
+                parts = [[c for c in cases if c.name in set(names)] for names in (split.train, split.val)]
+                make = _sources(parts, preprocess, recipe.model.classes, reading)
+            data = make(config)
+            result = fit(
+                fabrics[stage],
+                net,
+                data,
+                config,
+                folder=out / f"stage{stage + 1}",
+                threshold=recipe.predict.threshold,
+                checkpoint=recipe.checkpoint_config().model_copy(update={"preprocess": preprocess}),
+                on_event=_of_stage(on_event, stage, len(runs)),
+                cancel=cancel,
+            )
+            net.load_state_dict(result.tensors, strict=False)
+            history.append(_stage_facts(preprocess, config, result))
+        assert result is not None  # a recipe always has a run
+        facts = _training_facts(recipe.split.protocol, split, history, len(data[0]), time.monotonic() - started)
+        card = recipe.card.model_copy(update={"training": facts | {"processes": fabrics[0].world_size}})
+        config_out = recipe.checkpoint_config().model_copy(update={"card": card})
+        checkpoint = Checkpoint(config_out, result.tensors, out / "checkpoint")
+        if first:
+            checkpoint.save(out / "checkpoint")
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return checkpoint, split, cases
 
 
-def _of_stage(recipe: Recipe, preprocess: PreprocessConfig) -> CheckpointConfig:
-    """Return the config of the checkpoints that a stage writes while it runs."""
-    return recipe.checkpoint_config().model_copy(update={"preprocess": preprocess})
+def _cancellable(
+    progress: Callable[[int, int, str], None] | None, cancel: Callable[[], bool] | None
+) -> Callable[[int, int, str], None]:
+    """Return a progress callback that asks ``cancel`` at every step."""
+
+    def tell(done: int, total: int, message: str = "") -> None:
+        if cancel is not None and cancel():
+            raise Cancelled("Reading the data was stopped.")
+        if progress is not None:
+            progress(done, total, message)
+
+    return tell
+
+
+def _of_stage(
+    on_event: Callable[[int, int, Event], None] | None, stage: int, stages: int
+) -> Callable[[Event], None] | None:
+    return None if on_event is None else lambda event: on_event(stage, stages, event)
 
 
 def _sources(

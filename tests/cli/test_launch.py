@@ -1,4 +1,4 @@
-"""One training on two processes: the same result as on one, and no silence when one of them is lost."""
+"""Several processes as one: recognised where others started them; none dies, fails or is stopped unheard."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ import yaml
 from PIL import Image
 
 from napari_llm4seg.checkpoint import Checkpoint
-from napari_llm4seg.cli import launch
+from napari_llm4seg.cli.console import WrongUse
+from napari_llm4seg.cli.launch import World, run_processes, world
 
+ROOT = Path(__file__).resolve().parents[2]
+TWO = World(2, 1, 0, launched=False)
 # Batches of 5 over 7 images: shares of 3 and 2, then a last batch of 1 and 1.
 RECIPE = {
     "data": {"images": "images", "masks": "masks"},
@@ -35,33 +38,130 @@ RECIPE = {
     },
     "card": {"name": "discs"},
 }
+posix = pytest.mark.skipif(os.name != "posix", reason="signals")
 
 
-def test_the_environment_says_where_a_process_stands() -> None:
-    assert launch.here({}) == launch.Place()
-    torchrun = {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "GROUP_RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
-    assert launch.here(torchrun) == launch.Place(3, True)
-    slurm = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_JOB_NAME": "train"}
-    assert launch.here(slurm) == launch.Place(2, True)
-    assert launch.here(slurm | {"SLURM_JOB_NAME": "interactive"}) == launch.Place()
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, World(1, 1, 0, True)),
+        ({"LLM4SEG_RANK": "1"}, World(1, 1, 1, True)),
+        (
+            {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8", "RANK": "5"},
+            World(4, 2, 5, True),
+        ),
+        ({"SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_PROCID": "3"}, World(2, 2, 3, True)),
+        ({"SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "bash"}, World(1, 1, 0, True)),
+        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, World(1, 1, 0, True)),
+    ],
+)
+def test_who_started_it_says_how_many_there_are(environment: dict[str, str], found: World) -> None:
+    assert world(None, None, environment) == found
 
 
-def test_processes_started_here_look_like_torchrun_s() -> None:
-    own = launch.environments(2, 3, {"NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "KEPT": "x"})
-    assert [launch.here(each).rank for each in own] == [2, 3]
-    assert all(launch.here(each).checked and launch.here(each).started for each in own)
-    assert {(e["WORLD_SIZE"], e["MASTER_ADDR"], e["MASTER_PORT"], e["KEPT"]) for e in own} == {
-        ("6", "10.0.0.1", "29500", "x")
-    }
-    alone = launch.environments(2, 1, {})
-    assert alone[0]["MASTER_PORT"] == alone[1]["MASTER_PORT"] != "0"
-    from lightning_fabric.plugins.environments import TorchElasticEnvironment
+def test_asked_for_processes_are_not_there_yet() -> None:
+    assert world(2, None, {}) == TWO
+    addressed = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "NODE_RANK": "1"}
+    assert world(2, 3, addressed) == World(2, 3, 0, launched=False)
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in own[1].items():
-            patch.setenv(name, value)
-        assert TorchElasticEnvironment.detect()
-        assert TorchElasticEnvironment().global_rank() == 3
+
+def test_machines_that_cannot_find_each_other_and_wrong_numbers_are_refused() -> None:
+    with pytest.raises(WrongUse, match="torchrun or srun"):
+        world(1, 2, {"MASTER_ADDR": "10.0.0.1"})
+    with pytest.raises(WrongUse, match=r"4 process\(es\) on each of 1 machine"):
+        world(2, 1, {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "4", "RANK": "0"})
+
+
+def run(script: str, *arguments: str) -> int:
+    return run_processes(
+        arguments, TWO, ("-c", f"import os, sys, time, signal\nrank = os.environ['LOCAL_RANK']\n{script}")
+    )
+
+
+def test_all_well_is_0_and_every_process_knows_the_others(tmp_path: Path) -> None:
+    script = (
+        "keys = ('LLM4SEG_RANK', 'NODE_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')\n"
+        "open(os.path.join(sys.argv[1], rank), 'w').write(' '.join(os.environ[key] for key in keys))"
+    )
+    assert run(script, str(tmp_path)) == 0
+    first, second = ((tmp_path / rank).read_text().split() for rank in "01")
+    assert first[:4] == ["0", "0", "2", "127.0.0.1"]
+    assert second == ["1", *first[1:]]
+
+
+@posix
+@pytest.mark.parametrize("victim", ["0", "1"])
+def test_a_killed_process_ends_the_run_by_name(capfd: pytest.CaptureFixture[str], victim: str) -> None:
+    started = time.monotonic()
+    assert run(f"os.kill(os.getpid(), signal.SIGKILL) if rank == '{victim}' else time.sleep(60)") == 1
+    assert time.monotonic() - started < 20
+    err = capfd.readouterr().err
+    assert f"training process {int(victim) + 1} of 2 was killed by SIGKILL" in err
+    assert "The same command goes on" in err
+
+
+def test_one_that_fails_says_why_though_it_is_not_the_first(capfd: pytest.CaptureFixture[str]) -> None:
+    script = "if rank == '1': sys.stderr.write('llm4seg: no more paper\\n'); sys.exit(3)\ntime.sleep(60)"
+    assert run(script) == 3
+    assert "training process 2 of 2 failed: no more paper" in capfd.readouterr().err
+
+
+def test_the_first_speaks_for_itself(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("sys.exit('llm4seg: wrong') if rank == '0' else time.sleep(60)") == 1
+    assert capfd.readouterr().err == "llm4seg: wrong\n"
+
+
+WATCHED = """
+import sys
+from napari_llm4seg.cli.launch import World, run_processes
+script = '''
+import os, sys, time
+from napari_llm4seg.cli.launch import follow_parent
+follow_parent()
+open(os.path.join(sys.argv[1], os.environ["LOCAL_RANK"]), "w").write(str(os.getpid()))
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("Stopped.", flush=True)
+    sys.exit(130)
+'''
+sys.exit(run_processes([sys.argv[1]], World(2, 1, 0, False), ("-c", script)))
+"""
+
+
+@posix
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_whatever_ends_the_watching_process_ends_all(tmp_path: Path, number: int, status: int) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", WATCHED, str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as watcher:
+        children = [int(wait_for(tmp_path / rank)) for rank in "01"]
+        os.kill(watcher.pid, number)
+        assert watcher.wait(20) == status
+        assert watcher.stdout is not None
+        if status == 130:
+            assert watcher.stdout.read() == "Stopped.\n"  # the first one, once
+    deadline = time.monotonic() + 20
+    while any(map(alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, children))
+
+
+def wait_for(path: Path) -> str:
+    """Return the text of a file that another process writes."""
+    deadline = time.monotonic() + 60
+    while not (path.exists() and path.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return path.read_text()
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 @pytest.fixture
@@ -85,6 +185,7 @@ def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
 
 
 def children(pid: int) -> list[int]:
+    """Return the training processes, the first one first."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
@@ -106,7 +207,7 @@ def test_a_lost_process_is_said_and_two_give_what_one_gives(llm4seg, recipe: Pat
     os.kill(lost[1], signal.SIGKILL)
     _, said = first.communicate(timeout=30)
     assert first.returncode == 1
-    assert "Process 2 of 2 was ended by signal 9 (SIGKILL)" in said
+    assert "training process 2 of 2 was killed by SIGKILL" in said
     assert "goes on from the last finished epoch" in said
     assert "Traceback" not in said
     assert not any(Path(f"/proc/{pid}").exists() for pid in lost)
