@@ -110,13 +110,20 @@ def run_processes(arguments: Sequence[str], world: World, program: Sequence[str]
                     start_new_session=True,  # a terminal's Ctrl-C comes through here, once
                 )
             )
-        return _watch(processes, said, first, ending)
+        return _watch(processes, said, first, world.devices * world.num_nodes, ending)
 
 
 def _watch(
-    processes: Sequence[subprocess.Popen[bytes]], said: Sequence[IO[bytes]], first: int, ending: threading.Event
+    processes: Sequence[subprocess.Popen[bytes]],
+    said: Sequence[IO[bytes]],
+    first: int,
+    total: int,
+    ending: threading.Event,
 ) -> int:
-    """Return the exit status of all once they have ended, or one has failed, or this process is told to end."""
+    """Return the exit status of all once they have ended, or one has failed, or this process is told to end.
+
+    ``first`` is the number of this machine's first process among the ``total`` of all machines.
+    """
     while not any(process.poll() for process in processes):
         if all(process.poll() == 0 for process in processes):
             return 0
@@ -127,7 +134,6 @@ def _watch(
             return STOPPED
         time.sleep(_LOOK_SECONDS)
     fallen = {number: process.returncode for number, process in enumerate(processes) if process.poll()}
-    total = first + len(processes)
     killed = min((number for number, status in fallen.items() if status < 0), default=None)
     if killed is not None:
         _end(processes)
@@ -190,6 +196,19 @@ def follow_parent() -> None:
         os._exit(FAILED)
 
     threading.Thread(target=look, name="llm4seg-parent", daemon=True).start()
+
+
+def leave() -> None:
+    """End this process at once, well, where it was one of several that trained; else do nothing.
+
+    Python's own end, and ``destroy_process_group``, take gloo's threads apart while holding the lock that those threads
+    may be waiting for: about one run in ten never ended.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _signal_name(number: int) -> str:

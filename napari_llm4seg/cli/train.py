@@ -23,7 +23,7 @@ from napari_llm4seg.cli.console import (
     line,
     print_json,
 )
-from napari_llm4seg.cli.launch import RANK, World, follow_parent, run_processes, world
+from napari_llm4seg.cli.launch import RANK, World, follow_parent, leave, run_processes, world
 from napari_llm4seg.errors import Cancelled, ConfigError, Objections
 
 if TYPE_CHECKING:
@@ -89,11 +89,13 @@ def train(
     elif together.rank == 0:
         line(f"'{out}' holds the finished run; the images it reports are not looked at again.")
     if report is None or together.rank > 0:
+        leave()
         return 0  # the first process reports
     if as_json:
         print_json(report)
     else:
         print("\n".join(in_words(report)))
+    leave()
     return 0
 
 

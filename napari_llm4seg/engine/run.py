@@ -98,8 +98,6 @@ def train_recipe(
         checkpoint = Checkpoint(config_out, result.tensors, out / "checkpoint")
         if first:
             checkpoint.save(out / "checkpoint")
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
     return checkpoint, split, cases
 
 

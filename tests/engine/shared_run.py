@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from napari_llm4seg.cli.launch import leave
 from napari_llm4seg.config import FitConfig
 from napari_llm4seg.engine.distributed import Share
 from napari_llm4seg.engine.fit import fit, make_fabric
@@ -39,6 +40,7 @@ def main(folder: Path) -> None:
     share = Share(fabric.global_rank, fabric.world_size)
     found = {"ranks": share.same_for_all(share.rank), "fit": trained(folder / "run", processes=2)}
     torch.save(found, folder / f"{share.rank}.pt")
+    leave()
 
 
 if __name__ == "__main__":
