@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from napari_llm4seg.errors import InputError
 from tests.study.made import write_runs
 from training.study import __main__ as command
+from training.study.choice import choice, clearly_ahead
 from training.study.logged import Study
 from training.study.report import make_report
 from training.study.stats import Comparison, Interval
@@ -48,7 +50,7 @@ def test_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     mean = np.mean([r.mean("iou") for r in study(runs).of("discs", "large")]) - np.mean(
         [r.mean("iou") for r in study(runs).of("discs", "cnn")]
     )
-    assert f"| {mean:+.4f} |" in row
+    assert f"| {mean:+.3f} |" in row
     again = tmp_path / "again" / "made.md"
     make_report(study(runs), again, resamples=1000)
     assert again.read_text() == text  # the same runs give the same report and the same figures
@@ -188,6 +190,40 @@ def test_pace_survives_a_resume(tmp_path: Path) -> None:
     (run.folder / "stage1" / "log.csv").write_text("\n".join(log))
     assert run.seconds_per_epoch == 4
     assert [("val_iou" in row) for row in run.curve] == [True, False, True, True]
+
+
+def test_runs_that_the_plan_does_not_name_are_told(tmp_path: Path) -> None:
+    runs = write_runs(tmp_path, gain={})
+    shutil.copytree(runs / "discs" / "cnn" / "seed1", runs / "discs" / "cnn" / "seed7")
+    logged = study(runs)
+    assert len(logged.of("discs", "cnn")) == 2
+    make_report(logged, tmp_path / "r.md", resamples=200)
+    assert "the plan does not name them: `discs/cnn/seed7`." in (tmp_path / "r.md").read_text()
+
+
+@pytest.mark.parametrize(("val", "kept"), [({"full": 0.75, "none": 0.9}, False), ({"full": 0.69, "none": 0.9}, True)])
+def test_the_default_follows_from_validation_alone(tmp_path: Path, val: dict[str, float], kept: bool) -> None:
+    runs = write_runs(tmp_path, gain={"full": -0.05 if not kept else 0.05}, val=val)
+    text = "\n".join(choice(study(runs)))
+    assert ("Default block by validation: **kept**, large layer (positions" in text) == kept
+    assert ("**full attention** (`full`). The `default` preset should follow." in text) == (not kept)
+    assert "(`none`)" not in text  # a single seed is never clear
+
+
+@pytest.mark.parametrize(
+    ("variant", "base", "clear"),
+    [
+        ([0.60, 0.61], [0.50, 0.52], True),
+        ([0.576, 0.534], [0.550, 0.549], False),  # ahead in one seed alone
+        ([0.52, 0.60], [0.51, 0.59], False),  # a lead within the scatter over seeds
+        ([0.9], [0.1], False),
+    ],
+)
+def test_clearly_ahead(variant: list[float], base: list[float], clear: bool) -> None:
+    def by_seed(values: list[float]) -> dict[tuple[str, int], float]:
+        return {("discs", seed): value for seed, value in enumerate(values)}
+
+    assert clearly_ahead(by_seed(variant), by_seed(base)) is clear
 
 
 def comparison(low: float, high: float, seeds: int = 2) -> Comparison:

@@ -12,6 +12,7 @@ from training.study.logged import Study
 from training.study.verdict import Result
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", ":", "-.")
 
 
 def _plots() -> Any:
@@ -50,14 +51,14 @@ def forest(study: Study, results: Sequence[Result], path: Path) -> Path:
     labels = [f"{study.arm(r.arm).label} − {study.arm(r.reference).label}" for r in results]
     axes.set_yticks(list(places), labels)
     axes.set_xlabel(
-        "difference in mean per-image IoU (thick: 95 % over images, thin: over seeds and images, ticks: seeds)"
+        "difference in mean per-image IoU\n(thick: 95 % over images, thin: over seeds and images, ticks: each seed)"
     )
     axes.spines[["top", "right"]].set_visible(False)
     return _save(plots, figure, path)
 
 
 def seeds(study: Study, dataset: str, names: Sequence[str], path: Path) -> Path:
-    """Draw each run's mean test IoU, runs of one seed joined."""
+    """Draw each run's mean test IoU, one colour for each seed."""
     plots = _plots()
     figure, axes = plots.subplots(figsize=(7.2, 3.2))
     for i, seed in enumerate(study.plan.seeds):
@@ -68,8 +69,10 @@ def seeds(study: Study, dataset: str, names: Sequence[str], path: Path) -> Path:
             if run.planned.seed == seed
         ]
         if points:
-            axes.plot(*zip(*points, strict=True), "o-", color=_COLOURS[i % 7], lw=0.7, ms=4, label=f"seed {seed}")
-    axes.set_xticks(range(len(names)), [study.arm(name).label for name in names], rotation=20, ha="right")
+            axes.plot(*zip(*points, strict=True), "o", color=_COLOURS[i % 7], ms=5, label=f"seed {seed}")
+    axes.set_xticks(
+        range(len(names)), [study.arm(name).label for name in names], rotation=20, ha="right", rotation_mode="anchor"
+    )
     axes.set_ylabel("mean per-image test IoU")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
@@ -85,8 +88,16 @@ def curves(study: Study, dataset: str, names: Sequence[str], path: Path) -> Path
             rows = [(place + 1, row["val_iou"]) for place, row in enumerate(run.curve) if "val_iou" in row]
             if rows:
                 label = study.arm(name).label if run is study.of(dataset, name)[0] else None
-                axes.plot(*zip(*rows, strict=True), color=_COLOURS[i % 7], lw=0.9, alpha=0.85, label=label)
-    axes.set_xlabel("epoch")
+                axes.plot(
+                    *zip(*rows, strict=True),
+                    color=_COLOURS[i % 7],
+                    lw=0.9,
+                    alpha=0.85,
+                    ls=_DASHES[run.planned.seed % 4],
+                    label=label,
+                )
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("epoch (dashes tell the seeds apart)")
     axes.set_ylabel("validation IoU")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -131,6 +131,7 @@ class Study:
     ----------
     runs : finished runs by (data set, arm, seed)
     missing : planned runs that are not finished
+    unplanned : folders of finished runs that the plan does not name
     foreign : planned runs whose folder holds one of another recipe than the plan's; they are left out
     """
 
@@ -150,6 +151,9 @@ class Study:
                 self.runs[planned.dataset, planned.arm, planned.seed] = LoggedRun(planned, path, report)
             else:
                 self.foreign.append(planned)
+        named = {planned.path for planned in planned_runs(plan, self.best)}
+        there = (path.parent.relative_to(folder) for path in sorted(folder.glob(f"*/*/seed*/{REPORT}")))
+        self.unplanned = [path for path in there if path not in named]
         for dataset in plan.recipes:
             self._same_splits(dataset)
 

@@ -9,26 +9,28 @@ from pathlib import Path
 
 from napari_llm4seg.files import write_text
 from training.study import figures, tables
+from training.study.choice import choice
 from training.study.logged import LoggedRun, Study
-from training.study.plan import REPORT, best_llm, validation_scores
+from training.study.plan import REPORT
 from training.study.stats import least_p
 from training.study.verdict import RULE, Result, in_words, main_pairs, results, variant_pairs
 
 STATISTICS = """\
-All comparisons are paired: the same test images, the same seeds. IoU, Dice and HD95 are means per image over the test
-images that hold a structure; where only one of prediction and mask is empty, the image's diagonal stands for HD95. A
-difference is the mean over images of the mean over seeds.
+± is the standard deviation over seeds. Comparisons are paired: the same test images and seeds. IoU, Dice and HD95 are
+means per image over the test images that hold a structure; where only one of prediction and mask is empty, the image's
+diagonal stands for HD95. A difference is the mean over images of the mean over seeds.
 
 - *95 % over images*: percentile bootstrap ({resamples:,} resamples) over groups of near-duplicate images (over images
   where the groups are not known), the trained networks held fixed.
 - *95 % over seeds and images*: the seeds are resampled as well. With two or three seeds it is rough, and rather too
-  narrow than too wide.
+  narrow than too wide. The table of Dice and HD95 gives this one; it is not corrected for their number.
 - *p over images*: two-sided sign-flip permutation test of the images' differences, near-duplicates flipped together.
   *Holm's p* corrects it for all comparisons of its table.
 - *p over seeds*: the same test of the seeds' means, exact.
   {power}
-- *detectable*: the true difference that would be found in four of five such studies (2.8 standard errors over seeds and
-  images).
+- *detectable*: about the smallest true difference in IoU that four of five such studies would find, were this the only
+  comparison: 2.8 standard errors over seeds and images. Rather too small: few seeds tell their scatter poorly, and
+  Holm's correction asks for more.
 
 {rule}
 """
@@ -36,6 +38,8 @@ difference is the mean over images of the mean over seeds.
 INSIDE = """\
 Measured on the test images at the network's input size, with the network run as it was trained. *Before* is the
 bottleneck that enters the block, *after* what the decoder takes in its place. A network without a block has one value.
+What the layer itself adds to a change is seen against the row of adapters
+without a layer: adapters alone change these measures too.
 
 - Activation map: mean over channels of the absolute features, grown bilinearly to the image. *Activation IoU*: IoU with
   the mask of where the map is at least halfway between its smallest and largest value. *Matched IoU*: the map cut so
@@ -51,6 +55,22 @@ have passed a ReLU and are never negative, after it they are signed: part of any
 """
 
 
+REPRODUCE = [
+    "## Reproduce",
+    "",
+    "With the data below the folder that `LLM4SEG_DATA` names and the frozen layers below `LLM4SEG_CACHE`:",
+    "",
+    "```",
+    "pip install -e '.[study]'",
+    "export OMP_NUM_THREADS=1",
+    "python -m training.study run training/study/plan.yaml -o RUNS --device cpu",
+    "python -m training.study analyse RUNS",
+    "python -m training.study report RUNS -o training/reports/llm_layer.md",
+    "```",
+    "",
+]
+
+
 def make_report(study: Study, path: Path, resamples: int = 10_000) -> list[str]:
     """Write the report and its figures (into a folder of its name) and return the verdicts, one sentence each."""
     folder = path.with_suffix("")
@@ -63,12 +83,12 @@ def make_report(study: Study, path: Path, resamples: int = 10_000) -> list[str]:
             body += lines
     lines = [f"# {study.plan.title}", "", *_preface(study), "## Answer", ""]
     lines += [f"- {answer}" for answer in answers] or ["Nothing can be compared yet."]
-    lines += ["", *choice(study), *body, "## Statistics", ""]
+    lines += ["", *_limits(study), *choice(study), *body, "## Statistics", ""]
     power = _power(study)
     lines += [STATISTICS.format(power=power, rule=RULE, resamples=resamples)]
     if any(run.analysis for run in study.runs.values()):
         lines += ["## Formulas of the analysis", "", INSIDE]
-    lines += ["## Runs", "", *_runs(study)]
+    lines += ["## Runs", "", *_runs(study), *REPRODUCE]
     write_text(path, "\n".join(lines).rstrip() + "\n")
     return answers
 
@@ -85,9 +105,32 @@ def _preface(study: Study) -> list[str]:
     if study.foreign:
         told = ", ".join(f"`{run.path}`" for run in study.foreign)
         lines += [f"Left out, for they were trained by another recipe than the plan's: {told}.", ""]
+    if study.unplanned:
+        told = ", ".join(f"`{path}`" for path in study.unplanned)
+        lines += [f"Finished but not counted, for the plan does not name them: {told}.", ""]
     if study.plan.note:
         lines += [study.plan.note, ""]
     return lines
+
+
+def _limits(study: Study) -> list[str]:
+    """Say how far the answer reaches, counted from the runs."""
+    plan = study.plan
+    counts = sorted({len(study.of(d, arm)) for d in plan.recipes for arm in study.logged(d, plan.arms)})
+    splits = {repr(sorted(run.split.items())) for run in study.runs.values()}
+    seeds = " or ".join(map(str, counts))
+    lines = [
+        "## How far it reaches",
+        "",
+        f"- {len(plan.recipes)} data set(s), {len(splits)} split(s) of it, {seeds} seed(s) of each arm. A seed changes "
+        "initial weights, the order of the images and the random layer, not the split: no interval here speaks of "
+        "other splits or other data.",
+        "- No measurable difference means that this study is too small to see one, not that there is none; nor does "
+        "the order of the arms in any table mean that one is better.",
+    ]
+    if len(counts) > 1:
+        lines.append("- Arms have different numbers of seeds, so compare their differences (paired), not their means.")
+    return [*lines, ""]
 
 
 def _missing(study: Study) -> str:
@@ -158,45 +201,6 @@ def _reduced(study: Study, dataset: str) -> list[str]:
     ]
 
 
-def choice(study: Study) -> list[str]:
-    """Return how the best language model and the default block follow from validation."""
-    plan = study.plan
-    lines = ["## What validation chose", ""]
-    scores = validation_scores(plan, study.folder, [n for n in plan.with_role("llm") if _logged_anywhere(study, n)])
-    if study.best is None or not scores:
-        return [*lines, "Nothing yet: the language models share no finished run.", ""]
-    told = ", ".join(f"{study.arm(name).label} {score:.4f}" for name, score in scores.items())
-    lines += [
-        f"Best language model: **{study.arm(study.best).label}**, by mean validation IoU over the seeds that all of "
-        f"them have ({told}). The test part had no say."
-        + ("" if best_llm(plan, study.folder) else " Provisional: not all of their runs are there."),
-        "",
-    ]
-    for name, arm in plan.variants.items():
-        if arm.of not in ("best", study.best) and _logged_anywhere(study, name):
-            lines += [f"The variants were made of `{arm.of}`, which is not what validation chooses now.", ""]
-            break
-    bases = {study.best} | {base for v in plan.variants if _logged_anywhere(study, v) and (base := study.base(v))}
-    candidates = [plan.reference, plan.control, *sorted(bases), *plan.variants]
-    shared = validation_scores(plan, study.folder, [n for n in candidates if _logged_anywhere(study, n)])
-    if len(shared) < 2:
-        return lines
-    ranked = sorted(shared, key=lambda name: -shared[name])
-    rows = [[study.arm(name).label, f"{shared[name]:.4f}"] for name in ranked]
-    blocks = [name for name in ranked if name not in (plan.reference, plan.control)]
-    lines += ["Mean validation IoU over the seeds that all of these have:", "", *tables.table(["block", "IoU"], rows)]
-    if blocks:
-        lines += [f"Default block by validation: **{study.arm(blocks[0]).label}** (`{blocks[0]}`).", ""]
-        ahead = [study.arm(name).label for name in ranked[: ranked.index(blocks[0])]]
-        if ahead:
-            lines += [f"Ahead of it on validation without any language-model layer: {', '.join(ahead)}.", ""]
-    return lines
-
-
-def _logged_anywhere(study: Study, arm: str) -> bool:
-    return any(name == arm for _, name, _ in study.runs)
-
-
 def _power(study: Study) -> str:
     """Return what the test over seeds can show with as many seeds as there are."""
     most = max(
@@ -207,7 +211,7 @@ def _power(study: Study) -> str:
     seeds = f"{most} seed{'s' if most > 1 else ''}"
     if least > 0.05:
         return f"With {seeds} it cannot fall below {least:.3g}: nothing can be significant at 0.05, however large."
-    return f"With {seeds} it cannot fall below {least:.3g}."
+    return f"With {seeds} it cannot fall below {least:.3g}; comparisons of fewer seeds less far."
 
 
 def finished(run: LoggedRun) -> str:
@@ -223,5 +227,8 @@ def _runs(study: Study) -> list[str]:
     machines = {run.note["machine"]["processor"] for run in study.runs.values() if run.note.get("machine")}
     told = "; ".join(", ".join(f"{name} {value}" for name, value in version) for version in sorted(versions))
     lines = [f"Versions: {told}." + (f" Processors: {', '.join(sorted(machines))}." if machines else ""), ""]
-    lines += ["Seconds per epoch are medians; runs that shared the machine slowed one another.", ""]
+    lines += [
+        "Seconds per epoch are medians, validation included; upper bounds wherever the machine was shared.",
+        "",
+    ]
     return lines + tables.run_list(study, finished)

@@ -23,7 +23,7 @@ def over_seeds(values: Sequence[float], digits: int) -> str:
     return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if len(values) > 1 else "")
 
 
-def interval(found: Interval, digits: int = 4) -> str:
+def interval(found: Interval, digits: int = 3) -> str:
     """Return an interval's ends with their signs."""
     return f"{found.low:+.{digits}f} to {found.high:+.{digits}f}"
 
@@ -40,7 +40,7 @@ def weights(runs: Sequence[LoggedRun], which: str) -> str:
 
 def scores(study: Study, dataset: str, names: Sequence[str]) -> list[str]:
     """Return the table of arms: scores, weights and time."""
-    unit = {"mm": "mm", "pixel": "px"}.get(_unit(study, dataset), _unit(study, dataset))
+    unit = _unit_short(study, dataset)
     heads = ["arm", "seeds", "IoU", "Dice", f"HD95 ({unit})", "validation IoU", "trained weights", "all weights"]
     any_empty = any(run.empties for name in names for run in study.of(dataset, name))
     heads += ["s per epoch", *(["empty masks found empty"] if any_empty else [])]
@@ -49,13 +49,18 @@ def scores(study: Study, dataset: str, names: Sequence[str]) -> list[str]:
         runs = study.of(dataset, name)
         paces = [pace for run in runs if (pace := run.seconds_per_epoch) is not None]
         row = [study.arm(name).label, str(len(runs))]
-        row += [over_seeds([run.mean(score) for run in runs], d) for score, d in (("iou", 4), ("dice", 4), ("hd95", 1))]
-        row += [over_seeds([run.val_iou for run in runs], 4), weights(runs, "trainable"), weights(runs, "total")]
+        row += [over_seeds([run.mean(score) for run in runs], d) for score, d in (("iou", 3), ("dice", 3), ("hd95", 0))]
+        row += [over_seeds([run.val_iou for run in runs], 3), weights(runs, "trainable"), weights(runs, "total")]
         row.append(f"{statistics.median(paces):.1f}" if paces else "-")
         if any_empty:
             row.append(over_seeds([statistics.fmean(e["predicted_empty"] for e in run.empties) for run in runs], 3))
         rows.append(row)
     return table(heads, rows)
+
+
+def _unit_short(study: Study, dataset: str) -> str:
+    unit = _unit(study, dataset)
+    return {"pixel": "px"}.get(unit, unit)
 
 
 def _unit(study: Study, dataset: str) -> str:
@@ -74,10 +79,10 @@ def differences(study: Study, found: Sequence[Result]) -> list[str]:
             [
                 study.arm(result.arm).label,
                 study.arm(result.reference).label,
-                f"{c.images.mean:+.4f}",
+                f"{c.images.mean:+.3f}",
                 interval(c.images),
                 interval(c.both) if c.n_seeds > 1 else "one seed",
-                ", ".join(f"{mean:+.4f}" for mean in c.seed_means),
+                ", ".join(f"{mean:+.3f}" for mean in c.seed_means),
                 p_value(c.p_images),
                 p_value(result.p_holm),
                 p_value(c.p_seeds),
@@ -94,12 +99,13 @@ def other_scores(study: Study, dataset: str, pairs: Sequence[tuple[str, str]], r
     rows = []
     for arm, reference in pairs:
         row = [study.arm(arm).label, study.arm(reference).label]
-        for score, digits in (("dice", 4), ("hd95", 1)):
+        for score, digits in (("dice", 3), ("hd95", 0)):
             values, cases = study.differences(dataset, arm, reference, score)
             c = compare(values, [groups.get(case, case) for case in cases], resamples)
             row += [f"{c.images.mean:+.{digits}f}", interval(c.both, digits)]
         rows.append(row)
-    return table(["arm", "against", "Dice", "95 %", "HD95 (less is better)", "95 %"], rows)
+    both, unit = "95 % over seeds and images", _unit_short(study, dataset)
+    return table(["arm", "against", "Dice", both, f"HD95 ({unit}, less is better)", both], rows)
 
 
 def inside(study: Study, dataset: str, names: Sequence[str]) -> list[str]:
@@ -167,7 +173,7 @@ def run_list(study: Study, finished: Callable[[LoggedRun], str]) -> list[str]:
     rows = []
     for (dataset, arm, seed), run in sorted(study.runs.items()):
         commit = str(run.note.get("commit") or "not logged")[:12] + (" (changed)" if run.note.get("changed") else "")
-        row = [dataset, arm, str(seed), f"{run.val_iou:.4f}", f"{run.mean('iou'):.4f}"]
+        row = [dataset, arm, str(seed), f"{run.val_iou:.3f}", f"{run.mean('iou'):.3f}"]
         row += [str(run.report["training"]["stages"][-1]["best_epoch"]), str(len(run.failures))]
         row += [str(run.report["training"].get("threads", "-")), finished(run), commit]
         rows.append(row)

@@ -83,7 +83,7 @@ def in_words(study: Study, result: Result) -> str:
     """Return one sentence about a result, everything in it computed."""
     c, arm, reference = result.comparison, study.arm(result.arm).label, study.arm(result.reference).label
     seeds = f"{c.n_seeds} seed{'s' if c.n_seeds > 1 else ''}"
-    numbers = f"{c.images.mean:+.4f} IoU, {c.both.low:+.4f} to {c.both.high:+.4f}, {seeds}, {c.n_images} images"
+    numbers = f"{c.images.mean:+.3f} IoU, 95 % {c.both.low:+.3f} to {c.both.high:+.3f}, {seeds}, {c.n_images} images"
     if result.verdict == "helps":
         return f"**{arm}** helps against {reference} ({numbers})."
     if result.verdict == "hurts":
@@ -91,6 +91,6 @@ def in_words(study: Study, result: Result) -> str:
     if result.verdict == "one seed only":
         return f"**{arm}** against {reference}: no verdict from one seed ({numbers})."
     return (
-        f"**{arm}** against {reference}: no measurable difference ({numbers}). A true difference of "
-        f"{c.detectable:.3f} would have been found in four of five such studies; a smaller one may have been missed."
+        f"**{arm}** against {reference}: no measurable difference ({numbers}). Only true differences of "
+        f"about {c.detectable:.2f} IoU and more could be expected to show."
     )
