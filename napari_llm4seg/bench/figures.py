@@ -118,6 +118,14 @@ def run_json_child(arguments: Sequence[str], **options: Any) -> dict[str, Any]:
     return value
 
 
+def peak_memory() -> int:
+    """Return this process's largest resident size so far, in bytes."""
+    import resource  # which Windows lacks
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def machine() -> dict[str, Any]:
     """Return what the figures depend on: processor, memory, load and versions. Loads nothing heavy."""
     versions = {}

@@ -10,7 +10,6 @@ takes them for more than they are.
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import sys
 import tempfile
@@ -18,7 +17,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from napari_llm4seg.bench.figures import BenchError, Figure, Measurement, Say, Skipped, median, run_json_child
+from napari_llm4seg.bench.figures import (
+    BenchError,
+    Figure,
+    Measurement,
+    Say,
+    Skipped,
+    median,
+    peak_memory,
+    run_json_child,
+)
 
 INDEX = 15
 _BYTES = 2_500_000_000
@@ -148,12 +156,6 @@ def make_checkpoint(folder: Path, config: dict[str, Any] | None = None, shards: 
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def _peak() -> int:
-    """Return this process's largest resident size so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def _take(way: str, folder: Path) -> dict[str, Any]:
     """Take the layer, ready to run in float32; what is imported before counts neither as time nor as memory."""
     import torch
@@ -165,7 +167,7 @@ def _take(way: str, folder: Path) -> dict[str, Any]:
         from napari_llm4seg.models.llm_layer import LLMLayer
         from napari_llm4seg.models.packs import layer_from_checkpoint
 
-        before, started = _peak(), time.perf_counter()
+        before, started = peak_memory(), time.perf_counter()
         layer = LLMLayer.from_tensors(*layer_from_checkpoint(folder, INDEX))
     else:
         from transformers import AutoModelForCausalLM, LlamaForCausalLM  # noqa: F401
@@ -173,10 +175,10 @@ def _take(way: str, folder: Path) -> dict[str, Any]:
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         dtype = torch.float32 if way == "transformers" else "auto"
-        before, started = _peak(), time.perf_counter()
+        before, started = peak_memory(), time.perf_counter()
         model = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
         layer = model.model.layers[INDEX].float()
-    seconds, peak = time.perf_counter() - started, _peak()
+    seconds, peak = time.perf_counter() - started, peak_memory()
     checksum = {name: float(weight.detach().sum()) for name, weight in sorted(layer.named_parameters())}
     return {"seconds": seconds, "bytes": peak - before, "checksum": checksum}
 

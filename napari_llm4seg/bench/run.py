@@ -9,7 +9,7 @@ from napari_llm4seg.bench.figures import Measurement, Say, Skipped, machine
 from napari_llm4seg.bench.startup import now
 from napari_llm4seg.errors import one_line
 
-PARTS = ("import", "help", "segment", "layer", "folded", "gui")
+PARTS = ("import", "help", "segment", "layer", "folded", "training", "gui")
 
 
 def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
@@ -17,6 +17,7 @@ def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
     from napari_llm4seg.bench.folded import measure_folded
     from napari_llm4seg.bench.layer import measure_layer
     from napari_llm4seg.bench.startup import measure_help, measure_import, measure_segment
+    from napari_llm4seg.bench.training import measure_training
     from napari_llm4seg.bench.window import measure_window
 
     return {
@@ -25,6 +26,7 @@ def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
         "segment": lambda say: measure_segment(say, model),
         "layer": measure_layer,
         "folded": measure_folded,
+        "training": measure_training,
         "gui": lambda say: measure_window(say, model),
     }
 
