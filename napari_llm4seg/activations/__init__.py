@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_llm4seg.lazy import from_home
 
 if TYPE_CHECKING:
     from napari_llm4seg.activations.maps import activation_auc, activation_iou, activation_map, grow
@@ -39,12 +41,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = from_home(__name__, _HOME)
 
 
 def __dir__() -> list[str]:
