@@ -33,7 +33,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
-class _Grown(_Frozen):
+class Grown(_Frozen):
     """A config that got fields after checkpoints of it were written.
 
     Those named in ``later`` are left out of the JSON while they hold their defaults, so that an old checkpoint keeps
@@ -58,7 +58,7 @@ class ClassSpec(_Frozen):
     colour: Colour = CLASS_COLOURS[0]
 
 
-class BackboneConfig(_Grown):
+class BackboneConfig(Grown):
     """CNN encoder-decoder.
 
     ``widths`` are the channels after each encoder stage; every stage after the first halves the image.
@@ -173,7 +173,7 @@ class ModelConfig(_Frozen):
         return self
 
 
-class PreprocessConfig(_Grown):
+class PreprocessConfig(Grown):
     """From a slice, or a volume, to the network's input.
 
     ``size`` is the network's (height, width) for whole-image prediction and the patch for tiles.
@@ -252,7 +252,7 @@ class PredictConfig(_Frozen):
     folded: bool = True
 
 
-class FitConfig(_Grown):
+class FitConfig(Grown):
     """One training run; the meaning of each field is that of the optimisers and schedules in torch.
 
     ``batch`` is that of an optimiser step, over all processes. ``precision`` "bf16" and "fp16" are mixed; fp16 scales

@@ -28,6 +28,7 @@ from napari_llm4seg.errors import Cancelled, ConfigError, Objections
 
 if TYPE_CHECKING:
     from napari_llm4seg.checkpoint import Checkpoint
+    from napari_llm4seg.engine.data import Case
     from napari_llm4seg.engine.fit import Event
     from napari_llm4seg.engine.recipe import Recipe
     from napari_llm4seg.predict.evaluate import Evaluation
@@ -68,7 +69,7 @@ def train(
     if together.devices > 1 and ":" in device:
         raise WrongUse(f"--device {device} names one device; --devices {together.devices} needs cpu, cuda or auto.")
     try:
-        plan, report = planned(recipe, overrides or (), out, checked=RANK in os.environ)
+        plan, cases, report = planned(recipe, overrides or (), out, checked=RANK in os.environ)
     except ConfigError as error:
         return refuse(error, as_json) if together.rank == 0 else WRONG_USE
     processes = together.devices * together.num_nodes
@@ -81,28 +82,28 @@ def train(
         return run_processes(["train", str(recipe), "-o", str(out), "--device", device, *shape, *again], together)
     if report is None:
         try:
-            report = train_and_test(plan, out, device, together)
+            report = train_and_test(plan, out, device, together, cases)
         except (KeyboardInterrupt, Cancelled):
             if together.rank == 0:
                 line(f"Stopped. The same command goes on from the last finished epoch ('{out}').")
             return STOPPED
     elif together.rank == 0:
         line(f"'{out}' holds the finished run; the images it reports are not looked at again.")
-    if report is None or together.rank > 0:
-        leave()
-        return 0  # the first process reports
-    if as_json:
-        print_json(report)
-    else:
-        print("\n".join(in_words(report)))
+    if report is not None and together.rank == 0:  # the first process reports
+        if as_json:
+            print_json(report)
+        else:
+            print("\n".join(in_words(report)))
     leave()
     return 0
 
 
 def planned(
     path: Path, overrides: Sequence[str], out: Path, checked: bool = False
-) -> tuple[Recipe, dict[str, Any] | None]:
+) -> tuple[Recipe, list[Case] | None, dict[str, Any] | None]:
     """Return the recipe, and the report of its run where ``out`` holds it finished; else everything was checked.
+
+    The cases are what the check found, None where there was none.
 
     Parameters
     ----------
@@ -121,11 +122,11 @@ def planned(
 
     if (out / REPORT).exists():
         plan = load_recipe(path, overrides)
-        return plan, stored_report(out, plan)
+        return plan, None, stored_report(out, plan)
     if checked:
-        return load_recipe(path, overrides), None
+        return load_recipe(path, overrides), None, None
     with ProgressLine("checking") as progress:
-        return checked_recipe(path, overrides, progress=progress), None
+        return *checked_recipe(path, overrides, progress=progress), None
 
 
 def refuse(error: ConfigError, as_json: bool) -> int:
@@ -179,7 +180,9 @@ def _of(recipe: Recipe, stored: Any) -> bool:
         return False
 
 
-def train_and_test(recipe: Recipe, out: Path, device: str, together: World) -> dict[str, Any] | None:
+def train_and_test(
+    recipe: Recipe, out: Path, device: str, together: World, cases: list[Case] | None
+) -> dict[str, Any] | None:
     """Train, score the test part once, and write its scores into the checkpoint's card and ``report.json``.
 
     Returns the report, in the first process alone.
@@ -190,13 +193,15 @@ def train_and_test(recipe: Recipe, out: Path, device: str, together: World) -> d
     if together.rank > 0:
         from napari_llm4seg.engine.run import train_recipe
 
-        train_recipe(recipe, out, device=device, devices=together.devices, num_nodes=together.num_nodes)
+        train_recipe(recipe, out, device=device, devices=together.devices, num_nodes=together.num_nodes, cases=cases)
         return None
     with only_run(out):
-        return _train_and_test(recipe, out, device, together)
+        return _train_and_test(recipe, out, device, together, cases)
 
 
-def _train_and_test(recipe: Recipe, out: Path, device: str, together: World) -> dict[str, Any]:
+def _train_and_test(
+    recipe: Recipe, out: Path, device: str, together: World, cases: list[Case] | None
+) -> dict[str, Any]:
     from napari_llm4seg.engine.log import has_tensorboard
     from napari_llm4seg.engine.run import train_recipe
     from napari_llm4seg.files import write_text
@@ -214,6 +219,7 @@ def _train_and_test(recipe: Recipe, out: Path, device: str, together: World) -> 
             device=device,
             devices=together.devices,
             num_nodes=together.num_nodes,
+            cases=cases,
             on_event=teller(bar),
             progress=reading,
         )

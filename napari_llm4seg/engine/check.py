@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from napari_llm4seg.config import ClassSpec, ModelConfig, explain_all
-from napari_llm4seg.engine.data import IGNORE, Case, load_cases
+from napari_llm4seg.engine.data import Case, load_cases, read_case
 from napari_llm4seg.engine.recipe import DataConfig, Recipe, SplitConfig, find_layers, read_raw
 from napari_llm4seg.engine.split import split_cases
 from napari_llm4seg.errors import Cancelled, LLM4SegError, Objections, one_line
 from napari_llm4seg.io import read
-from napari_llm4seg.io.pairs import as_classes, read_mask
+from napari_llm4seg.io.pairs import read_mask
 from napari_llm4seg.models.packs import find_pack
 
 Progress = Callable[[int, int, str], None]
@@ -31,7 +31,7 @@ def checked_recipe(
     *,
     progress: Progress | None = None,
     cancel: Callable[[], bool] | None = None,
-) -> Recipe:
+) -> tuple[Recipe, list[Case]]:
     """Read a recipe and everything that it will train on.
 
     Parameters
@@ -43,7 +43,7 @@ def checked_recipe(
 
     Returns
     -------
-    Recipe
+    Recipe, and its cases as ``load_cases`` gives them
 
     Raises
     ------
@@ -56,6 +56,7 @@ def checked_recipe(
     """
     raw = read_raw(path, overrides)
     lines: list[str] = []
+    cases: list[Case] = []
     try:
         find_layers(raw, f"recipe '{path.name}'")
     except LLM4SegError as error:
@@ -75,10 +76,11 @@ def checked_recipe(
         lines += layer_objections(model)
     if data is not None:
         split = _part(SplitConfig, raw.get("split", {}))
-        lines += data_objections(data, split, model.classes if model else None, progress, cancel)
+        cases, found = look_into(data, split, model.classes if model else None, progress, cancel)
+        lines += found
     if lines or recipe is None:
         raise Objections(lines)
-    return recipe
+    return recipe, cases
 
 
 def _part(kind: type[M], raw: Any) -> M | None:
@@ -99,14 +101,14 @@ def layer_objections(model: ModelConfig) -> list[str]:
     return lines
 
 
-def data_objections(
+def look_into(
     data: DataConfig,
     split: SplitConfig | None,
     classes: Sequence[ClassSpec] | None,
     progress: Progress | None = None,
     cancel: Callable[[], bool] | None = None,
-) -> list[str]:
-    """Return a line for everything wrong with folders, index, split, images and masks.
+) -> tuple[list[Case], list[str]]:
+    """Return the cases, and a line for everything wrong with folders, index, split, images and masks.
 
     Parameters
     ----------
@@ -121,7 +123,7 @@ def data_objections(
     try:
         cases = load_cases(data, progress)
     except LLM4SegError as error:
-        return [one_line(error, 600)]
+        return [], [one_line(error, 600)]
     lines = []
     if split is not None:
         try:
@@ -136,16 +138,16 @@ def data_objections(
             lines += [line] if line else []
             if progress:
                 progress(done, len(cases), "checking images and masks")
-    return lines
+    return cases, lines
 
 
 def case_objection(case: Case, classes: Sequence[ClassSpec] | None) -> str:
     """Return what is wrong with one image and its mask, or an empty string."""
     try:
-        volume = read(case.pair.image)
-        mask = read_mask(case.pair.mask, volume)
-        if classes is not None:
-            as_classes(mask, classes, case.name, unannotated=IGNORE)
+        if classes is None:  # what the values mean is not known
+            read_mask(case.pair.mask, read(case.pair.image))
+        else:
+            read_case(case, classes)
     except LLM4SegError as error:
         return one_line(error, 600)
     except Exception as error:  # a damaged file fails in whatever way its library does

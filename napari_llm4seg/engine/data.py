@@ -7,7 +7,10 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,6 +22,7 @@ from napari_llm4seg.io import read
 from napari_llm4seg.io._files import stem_of
 from napari_llm4seg.io.pairs import Pair, as_classes, find_pairs, read_mask
 from napari_llm4seg.preprocess import Preprocessor
+from napari_llm4seg.volume import Volume
 
 IGNORE = 255
 
@@ -126,6 +130,18 @@ def _index(path: Path, config: DataConfig) -> dict[str, dict[str, str]]:
         raise InputError(f"The index '{path}' cannot be read: {one_line(error, 120)}.") from error
 
 
+def read_case(case: Case, classes: Sequence[ClassSpec]) -> tuple[Volume, npt.NDArray[np.integer[Any]]]:
+    """Return a case's scan and, on its grid (Z, Y, X), the label values of its mask; 255 is not annotated.
+
+    Raises
+    ------
+    InputError
+        If either cannot be read, the mask is of another size or place, or holds a label that is no class.
+    """
+    volume = read(case.pair.image)
+    return volume, as_classes(read_mask(case.pair.mask, volume), classes, case.name, unannotated=IGNORE)
+
+
 def load_samples(
     cases: Sequence[Case],
     config: PreprocessConfig,
@@ -150,8 +166,7 @@ def load_samples(
     preprocessor = Preprocessor(config)
     images, labels, names = [], [], []
     for done, case in enumerate(cases):
-        volume = read(case.pair.image)
-        mask = as_classes(read_mask(case.pair.mask, volume), classes, case.name, unannotated=IGNORE)
+        volume, mask = read_case(case, classes)
         tensor, trace = preprocessor.apply(volume, range(volume.n_slices))
         images.append(tensor)
         labels.append(preprocessor.labels_to_grid(mask, trace, fill=IGNORE).to(torch.uint8))

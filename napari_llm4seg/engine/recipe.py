@@ -13,11 +13,11 @@ from napari_llm4seg.config import (
     Card,
     CheckpointConfig,
     FitConfig,
+    Grown,
     LayerRef,
     ModelConfig,
     PredictConfig,
     PreprocessConfig,
-    _Grown,
     explain,
 )
 from napari_llm4seg.errors import ConfigError, one_line
@@ -39,7 +39,7 @@ class _Frozen(BaseModel):
 NamePattern = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]
 
 
-class DataConfig(_Grown):
+class DataConfig(Grown):
     """Where the pairs lie, relative to the data root (``LLM4SEG_DATA`` or ``--set data.root=...``).
 
     ``index`` names a CSV with a row per file; ``group`` and ``stratum`` are its columns for near-duplicates, which stay
@@ -64,7 +64,7 @@ class DataConfig(_Grown):
     mask_name: NamePattern = ANY_NAME
 
 
-class SplitConfig(_Grown):
+class SplitConfig(Grown):
     """Which cases train, choose the epoch (``val``) and are reported (``test``), as fractions; the rest trains.
 
     ``protocol`` "locked": by near-duplicate group and stratum, and the test part chooses nothing. "paper": at random,

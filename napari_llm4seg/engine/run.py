@@ -36,6 +36,7 @@ def train_recipe(
     device: str = "auto",
     devices: int = 1,
     num_nodes: int = 1,
+    cases: list[Case] | None = None,
     on_event: Callable[[int, int, Event], None] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     cancel: Callable[[], bool] | None = None,
@@ -49,6 +50,8 @@ def train_recipe(
         Gets ``split.json``, ``checkpoint/`` and a folder per stage with its log, state, best and last checkpoint.
     device, devices, num_nodes
         As in ``make_fabric``. Of several processes each calls this; the first alone writes and tells.
+    cases : list of Case, optional
+        The recipe's, where they have been found already.
     on_event : callable (stage, stages, Event)
     progress, cancel
         As elsewhere; reading the data can be cancelled too.
@@ -65,7 +68,7 @@ def train_recipe(
     started = time.monotonic()
     with only_run(out) if first else nullcontext():
         reading = _cancellable(progress if first else None, cancel)
-        cases = load_cases(recipe.data, reading)
+        cases = load_cases(recipe.data, reading) if cases is None else cases
         split = split_cases(cases, recipe.split)
         if first:
             _keep_split(out / "split.json", split)
@@ -139,22 +142,13 @@ def _sources(
     )
 
 
-def sum_seconds(result: FitResult) -> float:
-    """Return the wall time of all epochs; the clock restarts with every resume."""
-    total, previous = 0.0, 0.0
-    for row in result.history:
-        total += row["seconds"] - (previous if row["seconds"] >= previous else 0.0)
-        previous = row["seconds"]
-    return total
-
-
 def _stage_facts(preprocess: PreprocessConfig, config: FitConfig, result: FitResult) -> dict[str, Any]:
     return {
         "size": list(preprocess.patch or preprocess.size),
         "fit": config.model_dump(),
         "best_epoch": result.best_epoch,
         "val_iou": round(result.best_score, 4),
-        "seconds": round(sum_seconds(result), 1),
+        "seconds": round(result.history[-1]["seconds"], 1),
     }
 
 

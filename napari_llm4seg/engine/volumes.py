@@ -13,11 +13,9 @@ from torch import Tensor, nn
 
 from napari_llm4seg.config import ClassSpec, PreprocessConfig
 from napari_llm4seg.engine.augment import Augmenter, Strength
-from napari_llm4seg.engine.data import IGNORE, Case
+from napari_llm4seg.engine.data import IGNORE, Case, read_case
 from napari_llm4seg.engine.objective import Objective
 from napari_llm4seg.engine.source import sample_seed
-from napari_llm4seg.io import read
-from napari_llm4seg.io.pairs import as_classes, read_mask
 from napari_llm4seg.metrics import dice, iou
 from napari_llm4seg.models.backbone import channels_last
 from napari_llm4seg.preprocess import VolumePreprocessor
@@ -72,8 +70,7 @@ def load_volumes(
     preprocessor = VolumePreprocessor(config)
     loaded = []
     for done, case in enumerate(cases):
-        volume = read(case.pair.image)
-        mask = as_classes(read_mask(case.pair.mask, volume), classes, case.name, unannotated=IGNORE)
+        volume, mask = read_case(case, classes)
         image, trace = preprocessor.apply(volume)
         labels = preprocessor.labels_to_grid(mask, trace).to(torch.uint8)
         loaded.append(LoadedVolume(case.name, image, labels, _places(labels, classes, done)))

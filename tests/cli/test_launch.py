@@ -9,35 +9,19 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from napari_llm4seg.checkpoint import Checkpoint
 from napari_llm4seg.cli.console import WrongUse
 from napari_llm4seg.cli.launch import World, run_processes, world
+from tests.cli.helpers import RECIPE, write_discs
 
 ROOT = Path(__file__).resolve().parents[2]
 TWO = World(2, 1, 0, launched=False)
 # Batches of 5 over 7 images: shares of 3 and 2, then a last batch of 1 and 1.
-RECIPE = {
-    "data": {"images": "images", "masks": "masks"},
-    "split": {"val": 0.25, "test": 0.2},
-    "model": {"backbone": {"kind": "cmunext", "widths": [4, 8], "depths": [1, 1], "kernels": [3, 3]}},
-    "preprocess": {"size": [32, 32]},
-    "fit": {
-        "epochs": 12,
-        "batch": 5,
-        "augment": "paper",
-        "optimiser": "sgd",
-        "lr": 0.05,
-        "warmup_epochs": 0,
-        "ema": 0.9,
-    },
-    "card": {"name": "discs"},
-}
+FIT = {"epochs": 12, "batch": 5, "augment": "paper", "optimiser": "sgd", "lr": 0.05, "warmup_epochs": 0, "ema": 0.9}
 posix = pytest.mark.skipif(os.name != "posix", reason="signals")
 
 
@@ -166,16 +150,11 @@ def alive(pid: int) -> bool:
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    rng, root = np.random.default_rng(0), tmp_path / "data"
-    y, x = np.mgrid[:32, :32]
-    for i in range(12):
-        mask = (y - 10 - i) ** 2 + (x - 16) ** 2 < 60
-        for name, values in (("images", rng.uniform(0, 90, (32, 32)) + 120 * mask), ("masks", 255 * mask)):
-            (root / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(values.astype(np.uint8)).save(root / name / f"c{i:02d}.png")
+    root = tmp_path / "data"
+    write_discs(root, lambda y, x, i: (y - 10 - i) ** 2 + (x - 16) ** 2 < 60)
     monkeypatch.setenv("LLM4SEG_DATA", str(root))
     path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(RECIPE))
+    path.write_text(yaml.safe_dump(RECIPE | {"split": {"val": 0.25, "test": 0.2}, "fit": FIT}))
     return path
 
 

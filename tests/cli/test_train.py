@@ -13,30 +13,16 @@ from PIL import Image
 from napari_llm4seg.checkpoint import Checkpoint
 from napari_llm4seg.cli import train as train_module
 from napari_llm4seg.predict import evaluate as evaluate_module
+from tests.cli.helpers import RECIPE, write_discs
 
 pytestmark = pytest.mark.slow  # loads lightning-fabric and MONAI
-
-RECIPE = {
-    "data": {"images": "images", "masks": "masks"},
-    "split": {"val": 0.2, "test": 0.3},
-    "model": {"backbone": {"kind": "cmunext", "widths": [4, 8], "depths": [1, 1], "kernels": [3, 3]}},
-    "preprocess": {"size": [32, 32]},
-    "fit": {"epochs": 2, "batch": 4, "augment": "none", "warmup_epochs": 0},
-    "card": {"name": "discs"},
-}
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
     """A recipe on twelve made images, three of them without a disc, and the folder for the run."""
     root = tmp_path / "data"
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:32, :32]
-    for i in range(12):
-        mask = (y - 16) ** 2 + (x - 16) ** 2 < (0 if i % 4 == 0 else 60 + 10 * i)
-        for name, values in (("images", rng.uniform(0, 90, (32, 32)) + 120 * mask), ("masks", 255 * mask)):
-            (root / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(values.astype(np.uint8)).save(root / name / f"c{i:02d}.png")
+    write_discs(root, lambda y, x, i: (y - 16) ** 2 + (x - 16) ** 2 < (0 if i % 4 == 0 else 60 + 10 * i))
     monkeypatch.setenv("LLM4SEG_DATA", str(root))
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE))
@@ -125,6 +111,22 @@ def test_wrong_settings_are_one_line(llm4seg, run, change, words) -> None:
     assert words in answer.err
     assert len(answer.err.strip().splitlines()) == 1
     assert not out.exists()
+
+
+def test_the_cases_are_looked_for_once(llm4seg, run, monkeypatch) -> None:
+    from napari_llm4seg.engine import check, data
+    from napari_llm4seg.engine import run as engine_run
+
+    found = []
+
+    def counted(*arguments):
+        found.append(data.load_cases(*arguments))
+        return found[-1]
+
+    for module in (check, engine_run):
+        monkeypatch.setattr(module, "load_cases", counted)
+    assert llm4seg("train", run[0], "-o", run[1], "--device", "cpu", "--set", "fit.epochs=1").status == 0
+    assert len(found) == 1, "near-duplicates of thousands of images take a minute to find"
 
 
 def test_everything_wrong_is_said_at_once_before_any_training(llm4seg, run) -> None:

@@ -12,17 +12,10 @@ from PIL import Image
 
 from napari_llm4seg.cli.train import identity
 from napari_llm4seg.engine.recipe import load_recipe
+from tests.cli.helpers import RECIPE
 from training.study.plan import planned_runs, read_plan
 
 LAYER = {"repository": "made/layer", "revision": "1", "index": 2, "sha256": "0" * 64}
-RECIPE: dict[str, Any] = {
-    "data": {"images": "images", "masks": "masks"},
-    "split": {"val": 0.2, "test": 0.3},
-    "model": {"backbone": {"kind": "cmunext", "widths": [4, 8], "depths": [1, 1], "kernels": [3, 3]}},
-    "preprocess": {"size": [32, 32]},
-    "fit": {"epochs": 2, "batch": 4, "augment": "none", "warmup_epochs": 0},
-    "card": {"name": "discs"},
-}
 PLAN: dict[str, Any] = {
     "title": "Does it help?",
     "recipes": {"discs": "discs.yaml"},
