@@ -136,7 +136,7 @@ def machine() -> dict[str, Any]:
             continue
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS") or "all",
         "memory_gb": _memory_gb(),
@@ -147,7 +147,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return what the system calls its processor."""
     try:
         for text in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if text.startswith("model name"):

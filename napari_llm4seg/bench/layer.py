@@ -27,39 +27,20 @@ from napari_llm4seg.bench.figures import (
     peak_memory,
     run_json_child,
 )
+from napari_llm4seg.models.registry import LLAMA
 
 INDEX = 15
 _BYTES = 2_500_000_000
 _DISK_NEEDED = _BYTES + 1_500_000_000
 _MEMORY_NEEDED = 9_000_000_000
 
-# The published config of LLaMA-3.2-1B.
-CONFIG: dict[str, Any] = {
+# What transformers wants to know beyond a layer's shape, as the published config has it.
+CONFIG: dict[str, Any] = LLAMA | {
     "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 2048,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 64,
     "vocab_size": 128256,
     "tie_word_embeddings": True,
-    "max_position_embeddings": 131072,
-    "hidden_act": "silu",
-    "rms_norm_eps": 1e-05,
-    "attention_bias": False,
-    "mlp_bias": False,
     "bos_token_id": 128000,
     "eos_token_id": 128001,
-    "rope_theta": 500000.0,
-    "rope_scaling": {
-        "factor": 32.0,
-        "high_freq_factor": 4.0,
-        "low_freq_factor": 1.0,
-        "original_max_position_embeddings": 8192,
-        "rope_type": "llama3",
-    },
     "torch_dtype": "bfloat16",
 }
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from napari_llm4seg.bench.figures import child_environment, cpu_name
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import read_json, write_text
 from training.study.plan import PLAN, REPORT, Plan, PlannedRun, best_llm, is_of_plan, planned_runs
@@ -93,9 +94,7 @@ def train_one(plan: Plan, run: PlannedRun, out: Path, device: str, jobs: int) ->
     command = [sys.executable, "-m", "napari_llm4seg.cli", "train", str(recipe), "-o", str(folder), "--device", device]
     for setting in settings:
         command += ["--set", setting]
-    environment = dict(os.environ)
-    paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    environment = child_environment()
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     note = {"arm": run.arm, "dataset": run.dataset, "seed": run.seed, "settings": settings, **circumstances()}
     with folder.with_name(f"{folder.name}.log").open("a", encoding="utf-8") as log:
@@ -112,7 +111,7 @@ def circumstances() -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD"),
         "changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "started": _now(),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform(terse=True)},
+        "machine": {"processor": cpu_name(), "cores": os.cpu_count(), "system": platform.platform(terse=True)},
     }
 
 
@@ -126,14 +125,6 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 @contextmanager
