@@ -13,7 +13,7 @@ from napari_llm4seg.assets import asset
 from napari_llm4seg.config import LayerRef
 from napari_llm4seg.errors import CheckpointError, LLM4SegError
 from napari_llm4seg.files import cache_folder, read_json, writing
-from napari_llm4seg.models.registry import HUB, LANGUAGE_MODELS, RANDOM, Source, parse_source
+from napari_llm4seg.models.registry import HUB, LANGUAGE_MODELS, RANDOM, Source, check_layer, parse_source
 
 WEIGHTS, CONFIG, PACK = "layer.safetensors", "config.json", "pack.json"
 
@@ -138,10 +138,8 @@ def layer_width(ref: LayerRef) -> int | None:
 
 def check_index(source: Source, index: int) -> None:
     """Raise CheckpointError where a model of the registry has no such layer."""
-    if source.model is not None and not 0 <= index < source.model.layers:
-        raise CheckpointError(
-            f"Layer {index} was asked for; {source.model.name} has layers 0 to {source.model.layers - 1}."
-        )
+    if source.model is not None:
+        check_layer(index, source.model.config, source.model.name)
 
 
 def name_of(ref: LayerRef) -> str:

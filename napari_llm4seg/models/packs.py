@@ -24,7 +24,7 @@ from napari_llm4seg.errors import CheckpointError, LLM4SegError, one_line
 from napari_llm4seg.files import read_json, replacing_folder, sha256
 from napari_llm4seg.models.inventory import CONFIG, PACK, WEIGHTS, command_for, layer_cache, pack_folders
 from napari_llm4seg.models.llm_layer import LLMLayer, check_tensors
-from napari_llm4seg.models.registry import LANGUAGE_MODELS
+from napari_llm4seg.models.registry import LANGUAGE_MODELS, check_layer
 from napari_llm4seg.models.spec import LayerSpec
 
 
@@ -234,9 +234,7 @@ def layer_from_checkpoint(folder: Path, index: int) -> tuple[LayerSpec, dict[str
             shards = {folder / Path(name).name for name in names}  # .name: a shard never lies outside the folder
     except (LLM4SegError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"'{folder}' is no language-model checkpoint: {one_line(error, 160)}") from error
-    count = config.get("num_hidden_layers")
-    if isinstance(count, int) and not 0 <= index < count:
-        raise CheckpointError(f"Layer {index} was asked for; '{folder.name}' has layers 0 to {count - 1}.")
+    check_layer(index, config, f"'{folder.name}'")
     tensors: dict[str, Tensor] = {}
     for shard in sorted(shards):
         tensors |= _read_layer(shard, index)

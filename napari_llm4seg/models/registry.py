@@ -200,6 +200,13 @@ def known() -> str:
     return f"Give hf:ORG/REPO, a folder with safetensors, a .gguf file or one of: {', '.join(LANGUAGE_MODELS)}."
 
 
+def check_layer(index: int, config: Mapping[str, Any], name: str) -> None:
+    """Raise CheckpointError where a language model of that config has no such layer; ``name`` is how it is called."""
+    count = config.get("num_hidden_layers")
+    if isinstance(count, int) and not 0 <= index < count:
+        raise CheckpointError(f"Layer {index} was asked for; {name} has layers 0 to {count - 1}.")
+
+
 def slug(text: str) -> str:
     """Return ``text`` as a name that every file system takes."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:80].lower() or "model"

@@ -17,6 +17,7 @@ from napari_llm4seg.models.gguf import check_ends, compact, config_for, layer_en
 from napari_llm4seg.models.gguf_header import ShortHeader, parse_header
 from napari_llm4seg.models.llm_layer import check_tensors
 from napari_llm4seg.models.partial import Meter, RemoteFile
+from napari_llm4seg.models.registry import check_layer
 from napari_llm4seg.models.spec import LayerSpec
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -146,10 +147,8 @@ def _from_safetensors(
     repository: hub.Repository, indices: Sequence[int], config: dict[str, Any], meter: Meter
 ) -> list[FetchedLayer]:
     spec = LayerSpec.from_config(config)
-    count = config.get("num_hidden_layers")
     for index in indices:
-        if isinstance(count, int) and not 0 <= index < count:
-            raise CheckpointError(f"Layer {index} was asked for; '{repository.name}' has layers 0 to {count - 1}.")
+        check_layer(index, config, f"'{repository.name}'")
     table = None if SINGLE in repository.files else _shard_table(repository)
     files: dict[str, tuple[RemoteFile, dict[str, _Entry]]] = {}
     layers = []
