@@ -14,7 +14,9 @@ from napari_llm4seg.cli.segment import Model
 def bench(
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", help="import, help, segment, layer, folded or gui; may be repeated."),
+        typer.Option(
+            "--only", metavar="NAME", help="import, help, segment, layer, folded, training or gui; may be repeated."
+        ),
     ] = None,
     model: Model = None,
     as_json: Json = False,

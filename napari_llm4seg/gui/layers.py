@@ -74,7 +74,8 @@ def look_of(layer: Layer) -> Look | None:
     # grey pictures are often saved as colour; compression leaves a little of it
     colour = rgb and float(np.ptp(thumb[..., :3], axis=-1).mean()) > _COLOURED
     red, green, blue = (float(mean) for mean in means)
-    return Look(slices > 1, colour, low < 0, (red, green, blue))
+    rows, columns = grid_shape(layer)[-2:]
+    return Look(slices > 1, colour, low < 0, (red, green, blue), (slices, rows, columns))
 
 
 def grid_shape(layer: Layer) -> tuple[int, ...]:

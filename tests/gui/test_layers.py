@@ -153,7 +153,9 @@ def test_the_modality_comes_from_the_header_before_the_name():
 
 def test_a_scan_s_look_is_read_off_a_thumbnail():
     grey = np.full((300, 200), 51, np.uint8)
-    assert layers.look_of(Image(grey)) == layers.Look(False, False, False, pytest.approx((0.2, 0.2, 0.2)))
+    assert layers.look_of(Image(grey)) == layers.Look(
+        False, False, False, pytest.approx((0.2, 0.2, 0.2)), (1, 300, 200)
+    )
     as_colour = layers.look_of(Image(np.repeat(grey[..., None], 3, axis=-1), rgb=True))
     assert not as_colour.colour
     photo = np.broadcast_to(np.array([204, 102, 51], np.uint8), (300, 200, 3))

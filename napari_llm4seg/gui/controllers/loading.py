@@ -63,9 +63,12 @@ class ModelLoader:
     def choose(self, key: str) -> bool:
         """Load the entry ``key`` as chosen by a person; return False where it is in use already."""
         entry = next((item for item in self._chooser.entries if item.key == key), None)
-        if entry is None or (entry == self._session.model and (self.loading or self._session.predictor is not None)):
+        if entry is None:
             return False
+        # a proposal that a person picks as well is theirs from now on
         self._chooser.by_hand = True
+        if entry == self._session.model and (self.loading or self._session.predictor is not None):
+            return False
         self.use(entry)
         return True
 

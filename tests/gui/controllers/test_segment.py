@@ -134,6 +134,16 @@ def test_the_model_used_last_is_proposed_for_its_kind_of_scan_alone(fakes):
     assert bench.state.model == "breast-ultrasound"
 
 
+def test_a_proposed_model_that_is_chosen_stays_chosen(fakes):
+    how = {"cards": (fakes.ULTRASOUND, fakes.POLYP), "looks": fakes.LOOKS}
+    bench = Bench(fakes, **how).start()
+    bench.viewer.add_image(square((40, 50)), name="us")
+    assert bench.state.model == "breast-ultrasound"
+    bench.controller.choose_model("breast-ultrasound")
+    bench.viewer.add_image(np.broadcast_to(np.array([150, 80, 60], np.uint8), (40, 50, 3)), rgb=True, name="gut")
+    assert bench.state.model == "breast-ultrasound"
+
+
 def test_a_click_before_the_model_is_there_is_kept(fakes):
     bench = Bench(fakes, runner=Held)
     bench.viewer.add_image(square((40, 50)), name="us")

@@ -17,7 +17,7 @@ def test_a_model_s_look_follows_from_its_preprocessing():
     ct = look_of_model(config(intensity="window", window=(-175, 250)))
     assert ct.signed
     assert look_of_model(config({"kind": "unet", "spatial_dims": 3}, patch=(16, 16, 16))) == Look(
-        True, False, False, None
+        True, False, False, None, (16, 16, 16)
     )
 
 
@@ -36,3 +36,12 @@ def test_kinds_that_differ_weigh_more_than_any_colour():
     assert min((skin, polyp, grey, brain), key=lambda look: unlike(stack, look)) is brain
     assert min((skin, polyp, grey), key=lambda look: unlike(stack, look)) is grey
     assert unlike(grey, grey) == (0, 0.0)
+
+
+def test_a_stack_far_larger_than_a_patch_is_for_no_model_of_crops():
+    crops = Look(True, False, False, grid=(32, 48, 32))
+    grey = Look(False, False, False, (0.3,) * 3)
+    near = Look(True, False, False, (0.1,) * 3, (35, 50, 36))
+    far = Look(True, False, False, (0.1,) * 3, (100, 512, 512))
+    assert min((crops, grey), key=lambda look: unlike(near, look)) is crops
+    assert min((crops, grey), key=lambda look: unlike(far, look)) is grey
