@@ -40,6 +40,7 @@ class _Entry:
     slice: Slice | None
     number: int
     shape: tuple[int, int, int]
+    uid: str
 
 
 def read(path: PathLike) -> Volume:
@@ -60,7 +61,8 @@ def read(path: PathLike) -> Volume:
         pixels = pixels_of(dataset, path.name)
         affine, unit, order, messages = _frames_grid(dataset, pixels.shape[1])
         pixels = pixels[:, order]
-        identity = _identity(dataset)  # inside: a damaged element is found only when it is asked for
+        # inside: a damaged element is found only when it is asked for
+        identity = _identity(dataset) | {"slices": _sources(path, str(dataset.get("SOPInstanceUID", "")), order)}
     return Volume(
         data=pixels,
         affine=affine,
@@ -113,7 +115,13 @@ def _find_series(folder: Path) -> dict[tuple[str, str], list[_Entry]]:
             if "Rows" not in header or str(header.get("Modality", "")) in _NO_SCAN:
                 continue
             title = str(header.get("SeriesDescription", "") or header.get("Modality", "") or "unnamed")
-            entry = _Entry(path, Slice.of(header), int(header.get("InstanceNumber") or 0), _shape(header))
+            entry = _Entry(
+                path,
+                Slice.of(header),
+                int(header.get("InstanceNumber") or 0),
+                _shape(header),
+                str(header.get("SOPInstanceUID", "")),
+            )
         found[str(header.get("SeriesInstanceUID", "")), title].append(entry)
     return found
 
@@ -146,12 +154,13 @@ def _stack(folder: Path, entries: list[_Entry]) -> Volume:
     unit: Unit = "mm"
     if len(planes) != len(entries):
         affine, unit, _ = _plane_grid(dataset)
+    sources = [source for i in order for source in _sources(entries[i].path, entries[i].uid, [0])]
     return Volume(
         data=np.stack(slices, axis=1),
         affine=affine,
         unit=unit,
         name=str(dataset.get("SeriesDescription", "") or folder.name),
-        metadata={"source_path": str(folder), "messages": messages, "dicom": _identity(dataset)},
+        metadata={"source_path": str(folder), "messages": messages, "dicom": _identity(dataset) | {"slices": sources}},
     )
 
 
@@ -227,7 +236,12 @@ def _plane_grid(dataset: Any) -> tuple[npt.NDArray[np.float64], Unit, list[str]]
     return np.diag([abs(step) or 1.0, *rows_columns, 1.0]), "mm", messages
 
 
-def _identity(dataset: Any) -> dict[str, str]:
+def _sources(path: Path, uid: str, order: Sequence[int]) -> list[dict[str, Any]]:
+    """Return where each slice comes from: file, SOP Instance UID and, counted from 1 as in DICOM, the frame in it."""
+    return [{"file": str(path.absolute()), "uid": uid, "frame": frame + 1} for frame in order]
+
+
+def _identity(dataset: Any) -> dict[str, Any]:
     """Return what results must refer to, without anything about the patient."""
     names = ("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality")
     return {name: str(dataset.get(name, "")) for name in names}

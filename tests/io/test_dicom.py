@@ -195,6 +195,11 @@ def test_enhanced_frames_are_ordered_by_position(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume.data[0], frames[[1, 2, 0]] * 2 - 7)
     np.testing.assert_allclose(volume.spacing, (2, 0.5, 0.75))
     np.testing.assert_allclose(volume.affine[:3, 3], (0, 2, 1))
+    sources = volume.metadata["dicom"]["slices"]
+    assert [source["frame"] for source in sources] == [2, 3, 1]
+    assert {(source["file"], source["uid"]) for source in sources} == {
+        (str(tmp_path / "e.dcm"), dataset.SOPInstanceUID)
+    }
 
 
 def test_monochrome1_is_inverted_but_not_quantities(tmp_path: Path) -> None:
@@ -249,6 +254,10 @@ def test_series_agrees_with_simpleitk(
     volume = read(folder)
     np.testing.assert_array_equal(volume.data[0], values)
     assert volume.metadata["messages"] == []
+    for z, source in enumerate(volume.metadata["dicom"]["slices"]):
+        dataset = pydicom.dcmread(source["file"])
+        assert (source["uid"], source["frame"]) == (dataset.SOPInstanceUID, 1)
+        np.testing.assert_array_equal(dataset.pixel_array, values[z])
 
     image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), values)
