@@ -12,7 +12,7 @@ from napari_llm4seg.gui.controllers.choices import Chooser
 from napari_llm4seg.gui.controllers.ports import Catalogue, ModelSource, Runner
 from napari_llm4seg.gui.state.session import ModelEntry, Session
 from napari_llm4seg.gui.state.settings import Settings
-from napari_llm4seg.gui.views.abstract import Message
+from napari_llm4seg.gui.views.abstract.common import Message
 
 
 class ModelLoader:

@@ -9,14 +9,8 @@ from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.ports import ScanInfo
 from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.gui.state.settings import Settings
-from napari_llm4seg.gui.views.abstract import (
-    ButtonState,
-    Choice,
-    Message,
-    OptionsState,
-    ProgressState,
-    SegmentState,
-)
+from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
+from napari_llm4seg.gui.views.abstract.segment import OptionsState, SegmentState
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from napari_llm4seg.gui.controllers.ports import (
     SlicePart,
     ViewerPort,
 )
-from napari_llm4seg.gui.views.abstract import Message
+from napari_llm4seg.gui.views.abstract.common import Message
 from napari_llm4seg.volume import Volume
 
 

@@ -10,16 +10,18 @@ from typing import Any, Literal
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import calm, words
 from napari_llm4seg.gui.controllers.choices import Chooser
+from napari_llm4seg.gui.controllers.history import ResultHistory
 from napari_llm4seg.gui.controllers.loading import ModelLoader
-from napari_llm4seg.gui.controllers.ports import ModelSource, ResultHandle, Runner, SlicePart, ViewerPort
+from napari_llm4seg.gui.controllers.opening import ScanOpener
+from napari_llm4seg.gui.controllers.ports import ModelSource, Runner, SlicePart, ViewerPort
 from napari_llm4seg.gui.controllers.present import Facts, present
 from napari_llm4seg.gui.controllers.running import Run, spec_of
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.state.settings import Settings
-from napari_llm4seg.gui.views.abstract import Message, ProgressState, SegmentView
+from napari_llm4seg.gui.views.abstract.common import Message, ProgressState
+from napari_llm4seg.gui.views.abstract.segment import SegmentView
 
 Kind = Literal["slice", "all"]
-_KEPT_UNDO = 20
 
 
 class SegmentController:
@@ -51,18 +53,18 @@ class SegmentController:
     ) -> None:
         self.session, self.port, self.models, self.view, self.settings = session, port, models, view, settings
         self._later = later
-        load_runner, self._worker, self._opener = make_runner(), make_runner(), make_runner()
-        self._runners = (load_runner, self._worker, self._opener)
+        load_runner, self._worker, read_runner = make_runner(), make_runner(), make_runner()
+        self._runners = (load_runner, self._worker, read_runner)
         self._chooser = Chooser(session, port, settings)
         self._loader = ModelLoader(
             session, models, self._chooser, settings, load_runner, self._loader_changed, self._ready, self._problem
         )
-        self._opening = False
+        self._opener = ScanOpener(models, port, read_runner, self._say, self._opened, self._problem)
         self._pending: Kind | None = None
         self._run: Run | None = None
         self._progress: ProgressState | None = None
         self._message: Message | None = None
-        self._undo: list[ResultHandle] = []
+        self._history = ResultHistory(session)
         self._closed = False
 
     def start(self) -> None:
@@ -161,27 +163,18 @@ class SegmentController:
         self._render()
 
     def open_scan(self, path: Path) -> None:
-        self._open(lambda: self.models.read_scan(path), f"Opening {path.name}")
+        self._opener.scan(path)
 
     def open_sample(self, key: str) -> None:
-        self._open(lambda: self.models.read_sample(key), "Opening the sample")
+        self._opener.sample(key)
 
-    def _open(self, read: Callable[[], Any], doing: str) -> None:
-        self._opening = True
-        self._message = Message("info", f"{doing}…")
-
-        def opened(volumes: Any) -> None:
-            self._opening = False
-            self._message = None
-            self.port.add_volumes(volumes)
-            self._layers_changed()
-
-        def failed(error: BaseException) -> None:
-            self._opening = False
-            self._problem(words.failure(error, doing))
-
+    def _say(self, message: Message) -> None:
+        self._message = message
         self._render()
-        self._opener.start(lambda ctx: read(), on_result=opened, on_error=failed)
+
+    def _opened(self) -> None:
+        self._message = None
+        self._layers_changed()
 
     # ------------------------------------------------------------------ running
 
@@ -306,8 +299,7 @@ class SegmentController:
             run.result.undo()
         elif run.result is not None and run.result.alive():
             run.result.finish(provenance)
-            self.session.result_id = run.result.id
-            self._undo = [*self._undo, run.result][-_KEPT_UNDO:]
+            self._history.add(run.result)
         self.session.busy = ""
 
     def cancel(self) -> None:
@@ -322,23 +314,9 @@ class SegmentController:
 
     def undo(self) -> None:
         """Take the newest run back, unless its result was edited: then it stays and that is said."""
-        self._forget_gone()
-        if self._run is not None or not self._undo:
-            return
-        result = self._undo[-1]
-        taken_back = result.undo()
-        # An edited result is the person's now: the next press goes on to the run before it. And removing a layer may
-        # have changed the list already.
-        self._undo = [other for other in self._undo if other is not result]
-        if taken_back:
-            self._message = Message("info", "The last result was taken back.")
-            self.session.result_id = self._undo[-1].id if self._undo else None
-        else:
-            self._message = Message(
-                "warning",
-                f"'{result.name}' was edited since, so it stays. Delete or hide the layer if you do not want it.",
-            )
-        self._render()
+        message = self._history.take_back() if self._run is None else None
+        if message is not None:
+            self._say(message)
 
     # ------------------------------------------------------------------ layers and drawing
 
@@ -347,19 +325,16 @@ class SegmentController:
             return
         before = self.session.scan_id
         self._chooser.follow()
-        if self.session.scan_id != before and not self._opening:
+        if self.session.scan_id != before and not self._opener.opening:
             self._message = None
         run = self._run
         gone = run.gone({scan.id for scan in self._chooser.scans}) if run is not None else ""
         if run is not None and run.stopped is None and gone:
             run.stopped = Message("info", gone)
             self.cancel()
-        self._forget_gone()
+        self._history.forget_gone()
         self._preselect()
         self._render()
-
-    def _forget_gone(self) -> None:
-        self._undo = [result for result in self._undo if result.alive()]
 
     def _render_again(self, _: object) -> None:
         self._render()
@@ -384,10 +359,10 @@ class SegmentController:
                     volumetric=self._volumetric(),
                     listed=loader.catalogue is not None,
                     loading=loader.loading,
-                    opening=self._opening,
+                    opening=self._opener.opening,
                     pending=self._pending is not None,
                     running=self._run is not None,
-                    undoable=self._undo[-1].name if self._undo else "",
+                    undoable=self._history.newest,
                     elsewhere="" if self._run is not None else self.session.busy,
                     progress=self._progress,
                     message=self._message,

@@ -9,7 +9,7 @@ from typing import Any
 from napari_llm4seg.config import Card
 from napari_llm4seg.errors import LLM4SegError, one_line
 from napari_llm4seg.gui.state.session import ModelEntry
-from napari_llm4seg.gui.views.abstract import Message
+from napari_llm4seg.gui.views.abstract.common import Message
 
 _MODALITIES = {
     "ultrasound": ("ultrasound", "sonography", "us", "ius"),

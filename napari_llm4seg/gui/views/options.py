@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QPushButton, QWidget
 
-from napari_llm4seg.gui.views.abstract import OptionsState
+from napari_llm4seg.gui.views.abstract.segment import OptionsState
 
 _MODES = (
     ("whole", "whole slice", "Each slice is resized to the model's size: fast, as the starters were trained"),

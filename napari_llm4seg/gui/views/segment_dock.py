@@ -21,7 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_llm4seg.gui.views.abstract import ButtonState, SegmentActions, SegmentState
+from napari_llm4seg.gui.views.abstract.common import ButtonState
+from napari_llm4seg.gui.views.abstract.segment import SegmentActions, SegmentState
 from napari_llm4seg.gui.views.options import OptionsBox
 from napari_llm4seg.gui.views.widgets import ChoiceBox, Line, MessageLine, Section
 

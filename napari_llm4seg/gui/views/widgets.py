@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QElidingLabel
 
-from napari_llm4seg.gui.views.abstract import Choice, Message
+from napari_llm4seg.gui.views.abstract.common import Choice, Message
 
 _ICONS = {
     "error": QStyle.StandardPixmap.SP_MessageBoxCritical,

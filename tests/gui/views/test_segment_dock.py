@@ -7,14 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from napari_llm4seg.gui.views.abstract import (
-    ButtonState,
-    Choice,
-    Message,
-    OptionsState,
-    ProgressState,
-    SegmentState,
-)
+from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
+from napari_llm4seg.gui.views.abstract.segment import OptionsState, SegmentState
 
 pytestmark = pytest.mark.gui
 

@@ -1,0 +1,1 @@
+"""What the docks show and what a person can do in them, without saying how it is drawn: one module per part."""
