@@ -35,6 +35,8 @@ class Run:
         Why it is being stopped when no person pressed Cancel.
     stopping : bool
         Whether it was asked to stop.
+    complete : bool
+        Whether every slice was done.
     """
 
     scan: ScanInfo
@@ -47,6 +49,7 @@ class Run:
     found: list[int] = field(default_factory=list)
     stopped: Message | None = None
     stopping: bool = False
+    complete: bool = False
 
     @property
     def total(self) -> int:

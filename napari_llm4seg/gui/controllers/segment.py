@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from napari_llm4seg.errors import LLM4SegError
-from napari_llm4seg.gui.controllers import calm, words
+from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.choices import Chooser
 from napari_llm4seg.gui.controllers.history import ResultHistory
 from napari_llm4seg.gui.controllers.loading import ModelLoader
 from napari_llm4seg.gui.controllers.opening import ScanOpener
-from napari_llm4seg.gui.controllers.ports import ModelSource, Runner, SlicePart, ViewerPort
+from napari_llm4seg.gui.controllers.ports import ModelSource, Runner, ViewerPort
 from napari_llm4seg.gui.controllers.present import Facts, present
 from napari_llm4seg.gui.controllers.running import Run, spec_of
+from napari_llm4seg.gui.controllers.runs import RunKeeper
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.state.settings import Settings
-from napari_llm4seg.gui.views.abstract.common import Message, ProgressState
+from napari_llm4seg.gui.views.abstract.common import Message
 from napari_llm4seg.gui.views.abstract.segment import SegmentView
 
 Kind = Literal["slice", "all"]
@@ -52,19 +52,17 @@ class SegmentController:
         later: Callable[[Callable[[], None]], object] = lambda call: call(),
     ) -> None:
         self.session, self.port, self.models, self.view, self.settings = session, port, models, view, settings
-        self._later = later
-        load_runner, self._worker, read_runner = make_runner(), make_runner(), make_runner()
-        self._runners = (load_runner, self._worker, read_runner)
+        load_runner, worker, read_runner = make_runner(), make_runner(), make_runner()
+        self._runners = (load_runner, worker, read_runner)
         self._chooser = Chooser(session, port, settings)
         self._loader = ModelLoader(
             session, models, self._chooser, settings, load_runner, self._loader_changed, self._ready, self._problem
         )
         self._opener = ScanOpener(models, port, read_runner, self._say, self._opened, self._problem)
         self._pending: Kind | None = None
-        self._run: Run | None = None
-        self._progress: ProgressState | None = None
         self._message: Message | None = None
         self._history = ResultHistory(session)
+        self._runs = RunKeeper(session, port, models, worker, self._history, later, self._render, self._ended)
         self._closed = False
 
     def start(self) -> None:
@@ -88,9 +86,7 @@ class SegmentController:
         for runner in self._runners:
             if runner.current is not None:
                 runner.current.cancel()
-        calm.release(self)
-        if self._run is not None:
-            self.session.busy = ""
+        self._runs.close()
 
     # ------------------------------------------------------------------ choices
 
@@ -107,7 +103,7 @@ class SegmentController:
 
     def add_model(self, path: Path) -> None:
         """Take a checkpoint from a file or folder; it stays in the list, and is remembered, if it can be read."""
-        if self._run is None:
+        if self._runs.run is None:
             self._message = None
             self._loader.add(path)
         self._render()
@@ -141,7 +137,7 @@ class SegmentController:
         self._render()
 
     def _preselect(self) -> None:
-        if self._run is None:
+        if self._runs.run is None:
             self._loader.preselect()
 
     # ------------------------------------------------------------------ models and files
@@ -186,7 +182,7 @@ class SegmentController:
 
     def _segment(self, kind: Kind) -> None:
         scan = self._chooser.scan()
-        if self._closed or self._run or self.session.busy or scan is None or scan.problem:
+        if self._closed or self._runs.run or self.session.busy or scan is None or scan.problem:
             self._render()
             return
         self._message = None
@@ -203,118 +199,29 @@ class SegmentController:
         slices = None if kind == "all" or scan.n_slices == 1 or self._volumetric() else (z,)
         predictor, entry = self.session.predictor, self.session.model
         name = entry.name if entry is not None else predictor.checkpoint.config.card.name
-        self._launch(Run(scan, spec_of(predictor, name, slices, self.settings.probability), volume, z))
+        run = Run(scan, spec_of(predictor, name, slices, self.settings.probability), volume, z)
+        self._runs.launch(run, predictor, self._loader.config())
 
     def _volumetric(self) -> bool:
         """Return whether the loaded model sees volumes: then a slice needs all of its neighbours anyway."""
         predictor = self.session.predictor
         return predictor is not None and predictor.checkpoint.config.model.backbone.spatial_dims == 3
 
-    def _launch(self, run: Run) -> None:
-        self._run = run
-        calm.hold(self)
-        self._progress = ProgressState(0, 0, "starting")
-        self.session.busy = f"'{run.scan.name}' is being segmented."
-        self._render()
-        self._later(lambda: self._prepare(run))
-
-    def _prepare(self, run: Run) -> None:
-        """Make the layers the run will need, one per turn of the event loop, before the model begins to compute.
-
-        napari takes up to 0.1 s for each, and several times that while a worker competes for Python.
-        """
-        if self._closed:
-            return
-        more = False
-        if not run.stopping:
-            try:
-                more = run.prepare(self.port)
-            except Exception as error:  # no memory for the layer, or the scan was just taken away
-                run.stopped = words.failure(error, "Making the result layer")
-        self._later(lambda: self._prepare(run) if more else self._start(run))
-
-    def _start(self, run: Run) -> None:
-        if self._closed:
-            return
-        if run.stopping or run.stopped is not None:
-            self._on_cancelled(run)
-            return
-        self._worker.start(
-            run.job(self.models, self.session.predictor, self._loader.config()),
-            on_progress=self._on_progress,
-            on_partial=lambda part: self._on_part(run, part),
-            on_result=lambda prediction: self._on_result(run, prediction),
-            on_error=lambda error: self._on_error(run, error),
-            on_cancelled=lambda: self._on_cancelled(run),
-        )
-
-    def _on_progress(self, progress: Any) -> None:
-        if self._run is None or self._closed:
-            return
-        many = progress.total > 1
-        text = f"{progress.message}{words.left(progress.seconds_left)}" if many else "running"
-        self._progress = ProgressState(progress.done, progress.total if many else 0, text)
-        self._render()
-
-    def _on_part(self, run: Run, part: SlicePart) -> None:
-        if self._closed or run is not self._run or run.stopped is not None:
-            return
-        try:
-            run.take(part)
-        except Exception as error:  # the layer was changed under our hands, to another shape for instance
-            run.stopped = words.failure(error, "Writing the result")
-            self.cancel()
-
-    def _on_result(self, run: Run, prediction: Any) -> None:
-        provenance = dict(prediction.provenance)
-        self._settle(run, provenance)
-        message = run.summary([str(note) for note in provenance.get("messages", ())])
+    def _ended(self, run: Run, message: Message) -> None:
         card = self.session.model.card if self.session.model is not None else None
         # said before the run as well; a result must not make it forgotten
-        doubt = words.mismatch(run.scan.modality, card.modality) if card is not None else ""
-        self._message = Message("warning", f"{message.text} {doubt}") if doubt else message
-        self._render()
-
-    def _on_error(self, run: Run, error: BaseException) -> None:
-        self._settle(run, {"failed": str(error)})
-        message = words.failure(error, "Segmenting")
-        if run.done:
-            message = replace(message, text=f"{message.text} The {len(run.done)} finished slices are kept.")
-        self._message = message
-        self._render()
-
-    def _on_cancelled(self, run: Run) -> None:
-        self._settle(run, {"cancelled": True})
-        self._message = run.broken_off()
-        self._render()
-
-    def _settle(self, run: Run, provenance: dict[str, Any]) -> None:
-        """Leave the running state, whatever way it ended."""
-        calm.release(self)
-        if self._closed:
-            return
-        self._run, self._progress = None, None
-        if run.result is not None and run.result.alive() and not run.done:
-            # Nothing was written: the layer made ahead goes again, and a layer used again is as before.
-            run.result.undo()
-        elif run.result is not None and run.result.alive():
-            run.result.finish(provenance)
-            self._history.add(run.result)
-        self.session.busy = ""
+        doubt = words.mismatch(run.scan.modality, card.modality) if run.complete and card is not None else ""
+        self._say(Message("warning", f"{message.text} {doubt}") if doubt else message)
 
     def cancel(self) -> None:
-        """Stop the run, or the start that waits for a model; ends at ``_on_cancelled``."""
+        """Stop the run, or the start that waits for a model."""
         self._pending = None
-        if self._run is not None:
-            self._run.stopping = True
-            self._progress = ProgressState(0, 0, "stopping")
-            if self._worker.current is not None:
-                self._worker.current.cancel()
+        self._runs.cancel()
         self._render()
 
     def undo(self) -> None:
         """Take the newest run back, unless its result was edited: then it stays and that is said."""
-        message = self._history.take_back() if self._run is None else None
+        message = self._history.take_back() if self._runs.run is None else None
         if message is not None:
             self._say(message)
 
@@ -327,11 +234,7 @@ class SegmentController:
         self._chooser.follow()
         if self.session.scan_id != before and not self._opener.opening:
             self._message = None
-        run = self._run
-        gone = run.gone({scan.id for scan in self._chooser.scans}) if run is not None else ""
-        if run is not None and run.stopped is None and gone:
-            run.stopped = Message("info", gone)
-            self.cancel()
+        self._runs.follow({scan.id for scan in self._chooser.scans})
         self._history.forget_gone()
         self._preselect()
         self._render()
@@ -361,10 +264,10 @@ class SegmentController:
                     loading=loader.loading,
                     opening=self._opener.opening,
                     pending=self._pending is not None,
-                    running=self._run is not None,
+                    running=self._runs.run is not None,
                     undoable=self._history.newest,
-                    elsewhere="" if self._run is not None else self.session.busy,
-                    progress=self._progress,
+                    elsewhere="" if self._runs.run is not None else self.session.busy,
+                    progress=self._runs.progress,
                     message=self._message,
                 )
             )
