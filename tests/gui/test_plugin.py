@@ -127,7 +127,7 @@ def test_a_viewer_closed_during_a_run_is_no_accident(opened, qtbot):
     controller = dock.controller
     click(qtbot, dock.all_button)
     until(qtbot, lambda: len(results(viewer)) == 1 and results(viewer)[0].data[1].any())
-    handle = controller._worker.current
+    handle = controller._runners[1].current
     viewer.close()
     gate.set()
     until(qtbot, lambda: handle.state != "running")
@@ -145,7 +145,7 @@ def test_a_dock_closed_during_a_run_stops_it_and_the_next_one_goes_on(opened, qt
     controller = dock.controller
     click(qtbot, dock.all_button)
     until(qtbot, lambda: len(results(viewer)) == 1 and results(viewer)[0].data[1].any())
-    handle = controller._worker.current
+    handle = controller._runners[1].current
     viewer.window.remove_dock_widget(dock)
     gate.set()
     until(qtbot, lambda: handle.state == "cancelled")

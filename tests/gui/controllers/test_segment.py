@@ -174,7 +174,7 @@ def test_a_waiting_click_can_be_cancelled(fakes):
 def test_cancelled_before_the_model_began_nothing_is_left(fakes):
     calls = []
     bench = Bench(fakes)
-    bench.controller._later = calls.append
+    bench.controller._runs._later = calls.append
     bench.viewer.add_image(square((3, 40, 50)), name="ct")
     bench.start()
     bench.controller.set_option("probability", True)
