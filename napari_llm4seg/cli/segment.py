@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from napari_llm4seg.predict import Predictor
     from napari_llm4seg.volume import Prediction, Volume
 
-FORMATS = (".nii.gz", ".nii", ".tif", ".tiff", ".npy", ".png")
+# Those of io.WRITERS, which is not imported here because it brings numpy.
+FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".tif", ".tiff", ".npy", ".png")
 DEFAULT_MODEL = "breast-ultrasound"
 
 Model = Annotated[
@@ -42,7 +43,7 @@ def segment(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Scans; a folder is one DICOM series.")],
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", help="A folder, or for one scan a file (.nii.gz, .tif, .png, .npy)."),
+        typer.Option("-o", "--out", help="A folder, or for one scan a file (.nii.gz, .nrrd, .mha, .tif, .png, .npy)."),
     ],
     model: Model = None,
     device: Device = "auto",
@@ -109,7 +110,7 @@ def names_a_file(out: Path) -> bool:
 
 
 def _known() -> str:
-    return ".nii.gz, .tif, .npy or .png (one slice)"
+    return ".nii.gz, .nrrd, .mha, .tif, .npy or .png (one slice)"
 
 
 def _check_use(

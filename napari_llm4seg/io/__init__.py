@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.io._files import PathLike, existing, sniff, suffix_of
@@ -16,7 +16,7 @@ from napari_llm4seg.volume import Prediction, Volume
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["FORMATS", "read", "write"]
+__all__ = ["FORMATS", "WRITERS", "read", "write"]
 
 # Suffix -> module of this package.
 FORMATS: dict[str, str] = {
@@ -33,8 +33,21 @@ FORMATS: dict[str, str] = {
     ".tiff": "tiff",
     ".npy": "npy",
 }
+# Suffix -> module of this package with a ``write``.
+WRITERS: dict[str, str] = {
+    ".nii": "nifti",
+    ".nii.gz": "nifti",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".png": "raster",
+    ".npy": "npy",
+    ".nrrd": "itk_write",
+    ".mha": "itk_write",
+}
+# What a result needs of the scan it was made from, to lie on that grid as the scan's own file says it.
+_GRID_KEYS = ("nifti", "dicom", "source_path")
 _READABLE = "NIfTI (.nii, .nii.gz), DICOM (.dcm or a folder with one series), TIFF, PNG, JPEG, BMP or .npy"
-_WRITABLE = ".nii.gz, .tif, .npy, or .png for a single slice"
+_WRITABLE = ".nii.gz, .nrrd, .mha, .tif, .npy, or .png for a single slice"
 
 
 def _module(name: str) -> ModuleType:
@@ -81,7 +94,8 @@ def write(path: PathLike, result: Prediction | Volume, like: Volume | None = Non
     Parameters
     ----------
     path : str or path
-        Suffix ``.nii.gz``, ``.nii``, ``.tif``, ``.tiff``, ``.npy``, or ``.png`` for a single slice.
+        Suffix ``.nii.gz``, ``.nii``, ``.nrrd`` (``.seg.nrrd``), ``.mha``, ``.tif``, ``.tiff``, ``.npy``, or ``.png``
+        for a single slice.
     result : Prediction or Volume
         Of a prediction the labels are written; the values in the file are the label values.
     like : Volume, optional
@@ -100,12 +114,14 @@ def write(path: PathLike, result: Prediction | Volume, like: Volume | None = Non
     """
     path = Path(path).expanduser()
     suffix = suffix_of(path)
-    name = FORMATS.get(suffix)
-    module: Any = _module(name) if name else None
-    if module is None or not hasattr(module, "write"):
+    name = WRITERS.get(suffix)
+    if name is None and FORMATS.get(suffix) == "raster":
+        name = "raster"  # which says why a mask is no JPEG
+    if name is None:
         raise InputError(f"'{path.name}': cannot write {suffix or 'a file without suffix'}; use {_WRITABLE}.")
     volume = result.as_volume() if isinstance(result, Prediction) else result
-    if like is not None and "nifti" in like.metadata:
-        volume = volume.with_data(volume.data, metadata={**volume.metadata, "nifti": like.metadata["nifti"]})
-    module.write(path, volume)
+    if like is not None:
+        grid = {key: like.metadata[key] for key in _GRID_KEYS if key in like.metadata}
+        volume = volume.with_data(volume.data, metadata={**volume.metadata, **grid})
+    _module(name).write(path, volume)
     return path

@@ -26,6 +26,9 @@ _MAGIC = (
     (b"\x93NUMPY", "npy"),
 )
 
+# Endings that are one, though they have two dots.
+_DOUBLE = (".nii.gz", ".seg.nrrd", ".ome.tif", ".ome.tiff", ".ome.zarr")
+
 
 def suffix_of(path: PathLike) -> str:
     """Return the lower-case suffix, ``".nii.gz"`` counting as one; "" where there is none."""
@@ -34,9 +37,10 @@ def suffix_of(path: PathLike) -> str:
 
 
 def stem_of(path: PathLike) -> str:
-    """Return the file's name without its suffix, ``".nii.gz"`` counting as one."""
+    """Return the file's name without its suffix, ``".nii.gz"``, ``".seg.nrrd"`` and their like counting as one."""
     name = Path(path).name
-    return name[:-7] if name.lower().endswith(".nii.gz") else Path(name).stem
+    double = next((end for end in _DOUBLE if name.lower().endswith(end)), None)
+    return name[: -len(double)] if double else Path(name).stem
 
 
 def existing(path: PathLike) -> Path:
@@ -109,3 +113,15 @@ def plain(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         return array.astype(np.float64)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def storable(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return values in a type that medical formats hold: no booleans, no half floats, no needless 64-bit integers."""
+    if data.dtype == np.bool_:
+        return data.astype(np.uint8)
+    if data.dtype == np.float16:
+        return data.astype(np.float32)
+    if data.dtype in (np.int64, np.uint64) and int(data.max()) <= 2**31 - 1 and int(data.min()) >= -(2**31):
+        # Many programs cannot open 64-bit integers.
+        return data.astype(np.int32)
+    return data

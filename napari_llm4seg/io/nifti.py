@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import replacing
-from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of
+from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of, storable
 from napari_llm4seg.volume import Unit, Volume
 
 Array = npt.NDArray[Any]
@@ -150,7 +150,7 @@ def write(path: PathLike, volume: Volume) -> Path:
     """
     path = Path(path)
     nib = _nibabel()
-    data = _storable(plain(np.asarray(volume.data), path.name))
+    data = storable(plain(np.asarray(volume.data), path.name))
     array = data[0].T if volume.channels == 1 else data.T
     image = nib.nifti1.Nifti1Image(array, None, dtype=array.dtype)
     header = image.header
@@ -173,17 +173,6 @@ def write(path: PathLike, volume: Volume) -> Path:
     with replacing(path) as temporary:
         nib.save(written, temporary)
     return path
-
-
-def _storable(data: Array) -> Array:
-    if data.dtype == np.bool_:
-        return data.astype(np.uint8)
-    if data.dtype == np.float16:
-        return data.astype(np.float32)
-    if data.dtype in (np.int64, np.uint64) and int(data.max()) <= 2**31 - 1 and int(data.min()) >= -(2**31):
-        # Many programs cannot open 64-bit integers.
-        return data.astype(np.int32)
-    return data
 
 
 def _restore_grid(header: Any, source: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import replacing
+from napari_llm4seg.io._classes import named_classes
 from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of, suffix_of
 from napari_llm4seg.volume import Prediction, Volume
 
@@ -222,15 +223,9 @@ def _stretch(pixels: Array) -> npt.NDArray[np.float32]:
 
 
 def _colours(prediction: Prediction | Volume, labels: Array) -> list[tuple[int, tuple[int, int, int]]]:
-    from napari_llm4seg.config import CLASS_COLOURS
-
     classes = prediction.classes if isinstance(prediction, Prediction) else prediction.metadata.get("classes", ())
-    named = {int(value): str(colour) for value, _, colour in classes}
-    found = []
-    for value in (int(value) for value in np.unique(labels) if value):
-        code = named.get(value, CLASS_COLOURS[(value - 1) % len(CLASS_COLOURS)])
-        found.append((value, (int(code[1:3], 16), int(code[3:5], 16), int(code[5:7], 16))))
-    return found
+    present = {int(value) for value in np.unique(labels)}
+    return [(each.value, each.rgb) for each in named_classes(classes, present) if each.value in present]
 
 
 def _draw(picture: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], colour: tuple[int, int, int]) -> None:

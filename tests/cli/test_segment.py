@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from napari_llm4seg.cli.segment import _target, names_a_file
-from napari_llm4seg.io import read
+from napari_llm4seg.cli.segment import FORMATS, _target, names_a_file
+from napari_llm4seg.io import WRITERS, read
 from napari_llm4seg.volume import Volume, affine_from_spacing
 from tests.cli.helpers import save_model
 
@@ -95,11 +95,15 @@ def test_the_checkpoints_own_threshold_decides(llm4seg, tmp_path, scan) -> None:
     assert "nothing found" in answer.out
 
 
-@pytest.mark.parametrize("name", ["mask.dcm", "mask.jpg", "mask.nrrd"])
+@pytest.mark.parametrize("name", ["mask.dcm", "mask.jpg", "mask.xyz"])
 def test_formats_that_cannot_be_written(llm4seg, scan, tmp_path, name) -> None:
     answer = llm4seg("segment", scan, "-o", tmp_path / name)
     assert answer.status == 2
     assert "cannot be written" in answer.err
+
+
+def test_the_formats_named_here_are_those_that_can_be_written() -> None:
+    assert set(FORMATS) == set(WRITERS)
 
 
 def test_wrong_use(llm4seg, scan, tmp_path) -> None:
