@@ -24,6 +24,7 @@ from napari_llm4seg.errors import ConfigError
 Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
 Positions = Literal["none", "own", "axial", "paper"]
 MaskKind = Literal["causal", "full"]
+Plane = Literal["stored", "axial", "coronal", "sagittal"]
 
 # Okabe-Ito, the colour-blind-safe palette; yellow last because it vanishes on bright ultrasound.
 CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
@@ -233,15 +234,18 @@ class PreprocessConfig(Grown):
         return self
 
 
-class PredictConfig(_Frozen):
+class PredictConfig(Grown):
     """How a trained network is run over a scan.
 
     ``mode`` "whole" resizes each slice to the network's size; "tiles" runs overlapping patches at the scan's own
     resolution (``overlap`` as a fraction of the patch) blended with Gaussian weights; volumes always run in such
     patches, whatever the mode. ``flips`` averages the left-right mirrored slice or volume too, at twice the time.
     ``threshold`` applies to sigmoid heads. Islands below ``min_area`` (fraction of the slice's pixels or the volume's
-    voxels) are dropped.
+    voxels) are dropped. ``axis`` is how a two-dimensional network's slices are cut: as they are "stored" (the scan's
+    first axis), or "axial", "coronal" or "sagittal" by the scan's affine (``napari_llm4seg.planes``).
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"axis"})
 
     mode: Literal["whole", "tiles"] = "whole"
     overlap: float = Field(default=0.5, ge=0, lt=0.95)
@@ -250,6 +254,7 @@ class PredictConfig(_Frozen):
     min_area: float = Field(default=0.0, ge=0, lt=1)
     flips: bool = False
     folded: bool = True
+    axis: Plane = "stored"
 
 
 class FitConfig(Grown):

@@ -19,6 +19,7 @@ from torch import nn
 
 from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.errors import Cancelled
+from napari_llm4seg.planes import slice_axis
 from napari_llm4seg.predict.device import choose_device, describe_device
 from napari_llm4seg.predict.forward import Cancel, Folding
 from napari_llm4seg.predict.order import slice_order
@@ -86,8 +87,13 @@ class Predictor:
         cancel: Cancel | None = None,
         on_slice: OnSlice | None = None,
         keep_probabilities: bool = True,
+        into: Any = None,
     ) -> Prediction:
         """Segment a scan.
+
+        A two-dimensional network's slices follow one another along the axis that ``config.axis`` says
+        (``slice_axis``), and all that is said of slices here speaks of these; a three-dimensional network's are always
+        the stored ones. The result is on the scan's own grid either way.
 
         Parameters
         ----------
@@ -102,9 +108,14 @@ class Predictor:
         cancel : callable -> bool, optional
             Asked often, also inside the network; once true, the run stops.
         on_slice : callable(z, labels (Y, X), probabilities (K, Y, X) float32), optional
-            Called for each slice as soon as it is there, in this thread.
+            Called for each slice as soon as it is there, in this thread; of slices along another axis than the first,
+            ``z`` counts along that axis and the arrays have the two axes left, in their order.
         keep_probabilities : bool
             Whether the result holds the probabilities (float16, two bytes for each class and voxel).
+        into : array (Z, Y, X), optional
+            Takes the labels, and is the result's ``labels``: a zarr array or memory map, of an integer dtype that
+            holds every label value. Then neither labels nor probabilities are ever whole in memory, which together
+            with a lazy scan stays flat in the number of slices. What a cancelled run had not set yet stays as it was.
 
         Returns
         -------
@@ -114,16 +125,17 @@ class Predictor:
         Raises
         ------
         InputError
-            If the scan cannot be segmented or a slice does not exist.
+            If the scan cannot be segmented, a slice does not exist, or ``into`` does not fit.
         DeviceError
             If not even one slice fits into memory.
         Cancelled
         """
         started = time.perf_counter()
         self._preprocessor.check(volume)
-        order = slice_order(volume.n_slices, slices, first)
+        axis = self.slice_axis(volume)
+        order = slice_order(volume.grid[axis], slices, first)
         with self._turn(cancel):
-            run = self._run(volume, order, progress, cancel, on_slice, keep_probabilities)
+            run = self._run(volume, axis, order, progress, cancel, on_slice, keep_probabilities, into)
             run.go()
         return Prediction(
             labels=run.labels,
@@ -139,6 +151,10 @@ class Predictor:
     def volumetric(self) -> bool:
         """Whether the network sees volumes, so that a slice needs its neighbours too."""
         return isinstance(self._preprocessor, VolumePreprocessor)
+
+    def slice_axis(self, volume: Volume) -> int:
+        """Return the axis of the scan's grid (0, 1 or 2 of z, y, x) along which this predictor's slices follow."""
+        return 0 if self.volumetric else slice_axis(volume, self.config.axis)
 
     def _run(self, volume: Volume, *how: Any) -> Run:
         if isinstance(self._preprocessor, VolumePreprocessor):
@@ -173,6 +189,7 @@ class Predictor:
             "preprocess": config.preprocess.model_dump(mode="json"),
             "predict": self.config.model_dump(mode="json"),
             "source": {"name": run.volume.name, "sha256": run.log.digest(), "grid": list(run.volume.grid)},
+            "axis": run.axis,
             "slices": sorted(run.order),
             "device": describe_device(run.forward.device),
             "versions": {

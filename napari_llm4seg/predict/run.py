@@ -11,9 +11,11 @@ import numpy.typing as npt
 import torch
 
 from napari_llm4seg.errors import Cancelled
+from napari_llm4seg.planes import at, said_of_plane, turned
 from napari_llm4seg.predict.forward import Cancel, Forward
 from napari_llm4seg.predict.order import SliceLog
 from napari_llm4seg.predict.postprocess import drop_islands, label_dtype, labels_from_probabilities
+from napari_llm4seg.predict.slabs import LabelSink, SliceSource, check_target
 from napari_llm4seg.preprocess import Preprocessor
 from napari_llm4seg.tiling import Blend, Tiling
 from napari_llm4seg.volume import Volume
@@ -35,14 +37,16 @@ class Run(ABC):
         What will be converted, in words.
     predictor : Predictor
     volume : Volume
+    axis : int
+        Axis of the scan's grid along which the slices follow one another.
     order : list of int
         Slices in the order they run.
-    progress, cancel, on_slice, keep_probabilities
+    progress, cancel, on_slice, keep_probabilities, into
         As in ``Predictor.predict``.
 
     Attributes
     ----------
-    labels : array (Z, Y, X), uint8 or uint16
+    labels : array (Z, Y, X), uint8 or uint16, or ``into``
     probabilities : array (K, Z, Y, X), float16, or None
     messages : list of str
         What was converted or fell back, in words.
@@ -53,24 +57,30 @@ class Run(ABC):
         notes: list[str],
         predictor: Predictor,
         volume: Volume,
+        axis: int,
         order: list[int],
         progress: OnProgress | None,
         cancel: Cancel | None,
         on_slice: OnSlice | None,
         keep_probabilities: bool,
+        into: Any = None,
     ) -> None:
         model = predictor.checkpoint.config.model
-        self.volume, self.order, self.config = volume, order, predictor.config
+        self.volume, self.axis, self.order, self.config = volume, axis, order, predictor.config
         self._model = model
         self._progress, self._cancel, self._on_slice = progress, cancel, on_slice
         self.messages = list(notes)
-        self.log = SliceLog(volume.n_slices)
+        self.log = SliceLog(volume.grid[axis])
         self.forward = Forward(
             predictor.net, predictor._fold, model.head, predictor.config, predictor.device, self.messages.append, cancel
         )
-        self.labels: npt.NDArray[Any] = np.zeros(volume.grid, dtype=label_dtype(model.classes))
+        dtype = label_dtype(model.classes)
+        if into is not None:
+            check_target(into, volume.grid, max(spec.value for spec in model.classes))
+        self.labels: Any = np.zeros(volume.grid, dtype) if into is None else into
+        self.source, self._sink = SliceSource(volume, axis), LabelSink(self.labels, axis, order)
         self.probabilities: npt.NDArray[np.float16] | None = None
-        if keep_probabilities:
+        if keep_probabilities and into is None:
             self.probabilities = np.zeros((model.out_channels, *volume.grid), dtype=np.float16)
 
     @abstractmethod
@@ -83,9 +93,9 @@ class Run(ABC):
 
     def _give(self, z: int, labels: npt.NDArray[Any], probabilities: Float) -> None:
         """Keep a finished slice and hand it on."""
-        self.labels[z] = labels
+        self._sink.write(z, labels)
         if self.probabilities is not None:
-            self.probabilities[:, z] = probabilities
+            self.probabilities[(slice(None), *at(self.axis, z))] = probabilities
         self._check()
         if self._on_slice is not None:
             self._on_slice(z, labels, probabilities)
@@ -105,13 +115,17 @@ class SliceRun(Run):
         As in ``Run``.
     """
 
-    def __init__(self, preprocessor: Preprocessor, predictor: Predictor, volume: Volume, *others: Any) -> None:
-        super().__init__(preprocessor.notes(volume), predictor, volume, *others)
+    def __init__(
+        self, preprocessor: Preprocessor, predictor: Predictor, volume: Volume, axis: int, *others: Any
+    ) -> None:
+        notes = [*said_of_plane(volume, predictor.config.axis), *preprocessor.notes(volume)]
+        super().__init__(notes, predictor, volume, axis, *others)
         self._preprocessor = preprocessor
+        self._view = turned(volume, axis)
         self._tiling: Tiling | None = None
         if self.config.mode == "tiles":
             patch = predictor.checkpoint.config.preprocess.size
-            self._tiling = Tiling(volume.grid[1:], patch, self.config.overlap)
+            self._tiling = Tiling(self._view.grid[1:], patch, self.config.overlap)
         self._done = 0
 
     def go(self) -> None:
@@ -142,10 +156,10 @@ class SliceRun(Run):
         read = []
         for z in group:
             self._check()
-            values = self.volume.slice_at(z)
+            values = self.source.read(z)
             self.log.add(z, values)
             read.append(values)
-        return self.volume.with_data(np.stack(read, axis=1))
+        return self._view.with_data(np.stack(read, axis=1))
 
     def _whole(self, part: Volume) -> Float:
         """Return the probabilities (B, K, Y, X) of the slices of ``part``, each seen as a whole."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_llm4seg.config import PreprocessConfig
+from napari_llm4seg.planes import upright_axes
 from napari_llm4seg.preprocess.slices import Float, Preprocessor
 from napari_llm4seg.volume import Volume
 
@@ -87,7 +88,7 @@ class VolumePreprocessor:
 
     def trace(self, volume: Volume) -> VolumeTrace:
         """Return how the scan's grid lies in the network's."""
-        order, flipped = _upright(volume)
+        order, flipped = upright_axes(volume)
         source, steps = volume.grid, volume.spacing
         size = [source[axis] for axis in order]
         if self.config.spacing is not None and volume.unit == "mm":
@@ -192,21 +193,3 @@ def resampling(before: int, after: int, antialias: bool) -> Tensor:
 def _along(values: Tensor, axis: int, matrix: Tensor) -> Tensor:
     along: Tensor = torch.tensordot(values, matrix, dims=([axis], [1])).movedim(-1, axis)
     return along
-
-
-def _upright(volume: Volume) -> tuple[Grid, tuple[bool, bool, bool]]:
-    """Return which of the scan's axes runs along each of the world's, and whether it runs against it.
-
-    A scan at an angle is turned by the closest exchange of axes; one without a place in the world stays as it is.
-    """
-    if volume.unit != "mm":
-        return (0, 1, 2), (False, False, False)
-    directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
-    left = np.abs(directions)
-    order = [0, 0, 0]
-    for _ in range(3):  # the surest pair first, so that no axis is taken twice at 45 degrees
-        world, axis = np.unravel_index(int(left.argmax()), left.shape)
-        order[int(world)] = int(axis)
-        left[world, :] = left[:, axis] = -1
-    flipped = [bool(directions[world, axis] < 0) for world, axis in enumerate(order)]
-    return (order[0], order[1], order[2]), (flipped[0], flipped[1], flipped[2])

@@ -117,6 +117,63 @@ def test_lazy_scans_are_read_once_slice_by_slice() -> None:
     np.testing.assert_array_equal(found.labels, volume.data[0] >= 128)
 
 
+class Halves(nn.Module):
+    """Says lesion in the lower right half, so that rows and columns cannot be taken for one another."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        rows, columns = image.shape[-2:]
+        below = torch.arange(rows)[:, None] * columns + torch.arange(columns) > rows * columns // 2
+        return torch.where(below, image + 0.1, image - 0.6) * 9
+
+
+@pytest.mark.parametrize("mode", ["whole", "tiles"])
+@pytest.mark.parametrize(("axis", "plane"), [(0, "axial"), (1, "coronal"), (2, "sagittal")])
+def test_slices_along_any_axis_are_those_of_the_turned_volume(axis: int, plane: Any, mode: Any) -> None:
+    volume = scan((1, 5, 12, 17))
+    model = predictor(Halves(), mode=mode, intensity="minmax")
+    turned = Volume(np.moveaxis(volume.data, 1 + axis, 1))
+    parts: dict[int, np.ndarray] = {}
+    along = model.with_config(model.config.model_copy(update={"axis": plane}))
+    found = along.predict(volume, first=2, on_slice=lambda z, labels, _: parts.update({z: labels}))
+    expected = model.predict(turned, first=2)
+    assert along.slice_axis(volume) == found.provenance["axis"] == axis
+    np.testing.assert_array_equal(np.moveaxis(found.labels, axis, 0), expected.labels)
+    assert found.probabilities is not None
+    np.testing.assert_array_equal(np.moveaxis(found.probabilities, 1 + axis, 1), expected.probabilities)
+    np.testing.assert_array_equal(np.stack([parts[z] for z in range(volume.grid[axis])]), expected.labels)
+    assert found.labels.any()
+    assert next(iter(parts)) == 2
+    some = along.predict(volume, slices=[1])
+    assert some.labels.any(axis=tuple({0, 1, 2} - {axis})).tolist() == [z == 1 for z in range(volume.grid[axis])]
+
+
+def test_the_stored_slices_are_the_default_and_no_part_of_old_configurations() -> None:
+    assert "axis" not in PredictConfig().model_dump()
+    affine = np.array([[0, 1.0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    volume = Volume(scan((1, 3, 8, 8)).data, affine=affine, unit="mm")  # stored coronally
+    seen: dict[str, int] = {}
+    for plane in ("stored", "axial", "coronal", "sagittal"):
+        seen[plane] = predictor(axis=plane).predict(volume).provenance["axis"]
+    assert seen == {"stored": 0, "axial": 1, "coronal": 0, "sagittal": 2}
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_a_lazy_scan_goes_into_a_zarr_array_as_it_would_into_memory(plane: Any) -> None:
+    zarr = pytest.importorskip("zarr")
+    volume = scan((1, 9, 20, 16))
+    lazy = Volume(da.from_array(volume.data, chunks=(1, 2, 7, 16)), name="made")
+    target = zarr.create_array(store={}, shape=volume.grid, chunks=(4, 8, 8), dtype="uint8")
+    model = predictor(batch=3, axis=plane)
+    found = model.predict(lazy, first=4, into=target)
+    expected = model.predict(volume, first=4)
+    assert found.labels is target
+    assert found.probabilities is None
+    np.testing.assert_array_equal(target[:], expected.labels)
+    assert found.provenance["source"] == expected.provenance["source"]
+    with pytest.raises(InputError, match="the scan's grid is"):
+        model.predict(scan((1, 8, 20, 16)), into=target)
+
+
 def test_softmax_gives_background_first_and_class_values() -> None:
     class Two(nn.Module):
         """Background where dark, the first class where bright, the second in the left column."""
