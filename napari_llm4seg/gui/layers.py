@@ -46,6 +46,34 @@ def own_metadata(layer: Layer) -> dict[str, Any]:
     return kept if isinstance(kept, dict) else {}
 
 
+def find_layer(viewer: Any, wanted: str, gone: str) -> Layer:
+    """Return the layer whose identifier is ``wanted``.
+
+    Raises
+    ------
+    InputError
+        With the sentence ``gone`` where it is not in the viewer any more.
+    """
+    for layer in viewer.layers:
+        if layer_id(layer) == wanted:
+            return layer
+    raise InputError(gone)
+
+
+def slice_on_show(viewer: Any, layer: Layer) -> int:
+    """Return the slice of ``layer`` at the viewer's position, whichever axes are on show; 0 of a 2-D layer."""
+    if layer.ndim < 3:
+        return 0
+    z = layer.world_to_data(np.asarray(viewer.dims.point, dtype=float))[0]
+    return int(np.clip(np.round(z), 0, n_slices(layer) - 1))
+
+
+def classes_of(layer: Layer) -> tuple[tuple[int, str, str], ...]:
+    """Return the named classes of a labels layer as (value, name, "#RRGGBB"), none where nobody named them."""
+    kept = own_metadata(layer).get("classes") or layer.metadata.get("classes") or ()
+    return tuple((int(value), str(name), str(colour)) for value, name, colour in kept)
+
+
 def is_scan(layer: Layer) -> bool:
     """Return whether ``layer`` is an image that a person opened, not a probability layer of ours."""
     return isinstance(layer, Image) and own_metadata(layer).get("role") != "probability"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qtpy.QtCore import QEvent
 
+from napari_llm4seg.gui.controllers.masks import MaskController
 from napari_llm4seg.gui.controllers.ports import ModelSource
 from napari_llm4seg.gui.controllers.segment import SegmentController
 from napari_llm4seg.gui.dispatch import Dispatcher
 from napari_llm4seg.gui.layers import LayerTuple, layer_tuples, layers_of
+from napari_llm4seg.gui.mask_port import NapariMasks
 from napari_llm4seg.gui.models import SAMPLES, Models, sample
 from napari_llm4seg.gui.state.session import session_for
 from napari_llm4seg.gui.state.settings import Settings
@@ -55,8 +57,9 @@ class SegmentDock(SegmentWidget):
             _RUNNERS.add(runner)
             return runner
 
+        session = session_for(napari_viewer)
         self.controller = SegmentController(
-            session_for(napari_viewer),
+            session,
             NapariPort(napari_viewer),
             models or Models(settings.models),
             self,
@@ -64,10 +67,13 @@ class SegmentDock(SegmentWidget):
             settings,
             dispatcher.post,
         )
+        self.masks = MaskController(session, NapariMasks(napari_viewer), self.mask_row)
+        parts: tuple[Part, ...] = (self.controller, self.masks)
         self._docked = False
-        self._close = _closer(self.controller, dispatcher)
+        self._close = _closer(parts, dispatcher)
         self.destroyed.connect(self._close)
-        self.controller.start()
+        for part in parts:
+            part.start()
 
     def event(self, event: Any) -> bool:
         """Notice that the dock was closed: napari then takes this widget out of it, and keeps nothing of it."""
@@ -80,12 +86,22 @@ class SegmentDock(SegmentWidget):
         return bool(super().event(event))
 
 
-def _closer(controller: SegmentController, dispatcher: Dispatcher) -> Callable[..., None]:
-    """Return what ends the controller; it holds no reference to the widget that is being destroyed."""
+class Part(Protocol):
+    """A controller of the dock."""
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _closer(parts: Sequence[Part], dispatcher: Dispatcher) -> Callable[..., None]:
+    """Return what ends the controllers, once; it holds no reference to the widget that is being destroyed."""
+    left = list(parts)
 
     def close(*_: Any) -> None:
         dispatcher.close()
-        controller.close()
+        while left:
+            left.pop().close()
 
     return close
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from napari.layers import Image, Layer
 
-from napari_llm4seg.errors import InputError
 from napari_llm4seg.gui.controllers.ports import ResultSpec, ScanInfo
 from napari_llm4seg.gui.layers import (
+    find_layer,
     is_scan,
     layer_id,
     layers_of,
@@ -18,10 +17,12 @@ from napari_llm4seg.gui.layers import (
     modality_of,
     n_slices,
     problem_of,
+    slice_on_show,
     volume_from_layer,
     words_of,
 )
 from napari_llm4seg.gui.results import Result, begin
+from napari_llm4seg.gui.watch import LayerWatch
 from napari_llm4seg.volume import Volume
 
 
@@ -35,7 +36,7 @@ class NapariPort:
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
-        self._on_change: Callable[[], None] | None = None
+        self._watch = LayerWatch(viewer)
 
     def scans(self) -> list[ScanInfo]:
         return [_info(layer) for layer in self._viewer.layers if is_scan(layer)]
@@ -46,11 +47,7 @@ class NapariPort:
 
     def current_slice(self, scan_id: str) -> int:
         """Return the slice of the scan at the viewer's position, whichever axes are on show."""
-        layer = self._layer(scan_id)
-        if layer.ndim < 3:
-            return 0
-        z = layer.world_to_data(np.asarray(self._viewer.dims.point, dtype=float))[0]
-        return int(np.clip(np.round(z), 0, n_slices(layer) - 1))
+        return slice_on_show(self._viewer, self._layer(scan_id))
 
     def volume(self, scan_id: str) -> Volume:
         return volume_from_layer(self._layer(scan_id))
@@ -66,38 +63,13 @@ class NapariPort:
             self._viewer.layers.selection.active = images[0]
 
     def connect(self, on_change: Callable[[], None]) -> None:
-        self._on_change = on_change
-        layers = self._viewer.layers
-        for layer in layers:
-            layer.events.name.connect(self._changed)
-        layers.events.inserted.connect(self._inserted)
-        layers.events.removed.connect(self._changed)
-        layers.events.reordered.connect(self._changed)
-        layers.selection.events.active.connect(self._changed)
+        self._watch.connect(on_change)
 
     def disconnect(self) -> None:
-        self._on_change = None
-        layers = self._viewer.layers
-        layers.events.inserted.disconnect(self._inserted)
-        layers.events.removed.disconnect(self._changed)
-        layers.events.reordered.disconnect(self._changed)
-        layers.selection.events.active.disconnect(self._changed)
-        for layer in layers:
-            layer.events.name.disconnect(self._changed)
-
-    def _inserted(self, event: Any) -> None:
-        event.value.events.name.connect(self._changed)
-        self._changed()
-
-    def _changed(self, event: Any = None) -> None:
-        if self._on_change is not None:
-            self._on_change()
+        self._watch.disconnect()
 
     def _layer(self, scan_id: str) -> Layer:
-        for layer in self._viewer.layers:
-            if layer_id(layer) == scan_id:
-                return layer
-        raise InputError("The scan's layer is gone; choose another one.")
+        return find_layer(self._viewer, scan_id, "The scan's layer is gone; choose another one.")
 
 
 def _info(layer: Layer) -> ScanInfo:

@@ -114,6 +114,43 @@ class ViewerPort(Protocol):
 
 
 @dataclass(frozen=True)
+class MaskInfo:
+    """One labels layer.
+
+    ``classes`` are (value, name, "#RRGGBB"), empty where nobody named them; ``scan_id`` is the image layer it was made
+    for, None where that is not known or closed; ``words`` are its shape and spacing.
+    """
+
+    id: str
+    name: str
+    words: str
+    n_slices: int
+    classes: tuple[tuple[int, str, str], ...] = ()
+    scan_id: str | None = None
+
+
+class MaskPort(Protocol):
+    """The viewer's labels layers as controllers see them."""
+
+    def masks(self) -> list[MaskInfo]: ...
+
+    def selected_mask(self) -> str | None: ...
+
+    def current_slice(self, layer_id: str) -> int: ...
+
+    def volume(self, layer_id: str) -> Volume:
+        """Return an image or labels layer as a volume without copying; raises ``InputError`` where it is none."""
+
+    def replace_labels(self, mask_id: str, labels: Array) -> int:
+        """Make the mask's voxels ``labels`` (Z, Y, X) in one undo step; return how many changed."""
+
+    def connect(self, on_change: Callable[[], None], on_edit: Callable[[str], None]) -> None:
+        """Call ``on_change`` when layers come, go or get selected, and ``on_edit(mask_id)`` when voxels change."""
+
+    def disconnect(self) -> None: ...
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """What can be chosen on this machine: ``devices`` as (key, label), "auto" first and saying what it is."""
 

@@ -55,8 +55,12 @@ class Session:
         "auto", "cpu", "cuda" or "mps".
     result_id : str or None
         Identifier of the newest result layer.
+    mask_id : str or None
+        Identifier of the labels layer that is measured, cleaned up, exported and corrected.
     busy : str
         What is running, in words; empty when nothing is.
+
+    ``mask_edited`` is emitted with the identifier of a labels layer whose voxels changed, whoever changed them.
     """
 
     scan_changed = Signal(object)
@@ -64,6 +68,8 @@ class Session:
     predictor_changed = Signal(object)
     device_changed = Signal(str)
     result_changed = Signal(object)
+    mask_changed = Signal(object)
+    mask_edited = Signal(str)
     busy_changed = Signal(str)
 
     def __init__(self) -> None:
@@ -73,6 +79,7 @@ class Session:
             "predictor": None,
             "device": "auto",
             "result": None,
+            "mask": None,
             "busy": "",
         }
 
@@ -125,6 +132,15 @@ class Session:
     @result_id.setter
     def result_id(self, value: str | None) -> None:
         self._set("result", value)
+
+    @property
+    def mask_id(self) -> str | None:
+        value: str | None = self._values["mask"]
+        return value
+
+    @mask_id.setter
+    def mask_id(self, value: str | None) -> None:
+        self._set("mask", value)
 
     @property
     def busy(self) -> str:

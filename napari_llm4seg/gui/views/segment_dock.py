@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_llm4seg.gui.views.abstract.common import ButtonState
 from napari_llm4seg.gui.views.abstract.segment import SegmentActions, SegmentState
+from napari_llm4seg.gui.views.mask_row import MaskRow
 from napari_llm4seg.gui.views.options import OptionsBox
 from napari_llm4seg.gui.views.widgets import ChoiceBox, Line, MessageLine, Section
 
@@ -59,6 +60,7 @@ class SegmentWidget(QWidget):
         self._build_welcome(samples)
         self._build_choices()
         self._build_buttons()
+        self._build_mask_parts()
         self._rows.addStretch(1)
         # On a low screen, or at 200 % scaling, the dock scrolls instead of pressing the layer list together.
         area = QScrollArea()
@@ -178,6 +180,11 @@ class SegmentWidget(QWidget):
         self.all_button.clicked.connect(lambda: self._do("segment_all"))
         self.cancel_button.clicked.connect(lambda: self._do("cancel"))
         self.undo_button.clicked.connect(lambda: self._do("undo"))
+
+    def _build_mask_parts(self) -> None:
+        """What can be done with a mask; every part has a controller of its own."""
+        self.mask_row = MaskRow()
+        self._rows.addWidget(self.mask_row)
 
     # ------------------------------------------------------------------ drawing
 

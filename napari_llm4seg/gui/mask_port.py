@@ -1,0 +1,127 @@
+"""The viewer's labels layers as controllers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Labels, Layer
+
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.gui.controllers.ports import MaskInfo
+from napari_llm4seg.gui.layers import (
+    classes_of,
+    find_layer,
+    layer_id,
+    n_slices,
+    own_metadata,
+    slice_on_show,
+    volume_from_layer,
+    words_of,
+)
+from napari_llm4seg.gui.watch import LayerWatch
+from napari_llm4seg.volume import Volume
+
+# What napari emits when a labels layer's voxels change: the brush and its like, and a new array.
+_EDITS = ("paint", "data", "labels_update")
+# Undo and redo only redraw; what moved is told by the lengths of napari's two histories.
+_HISTORIES = ("_undo_history", "_redo_history")
+
+
+class NapariMasks:
+    """``MaskPort`` on a napari ``ViewerModel``; needs no window.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel or napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+        self._watch = LayerWatch(viewer, self._follow)
+        self._on_edit: Callable[[str], None] | None = None
+        self._steps: dict[str, list[int]] = {}
+
+    def masks(self) -> list[MaskInfo]:
+        scans = {layer_id(layer) for layer in self._viewer.layers if not isinstance(layer, Labels)}
+        return [_info(layer, scans) for layer in self._viewer.layers if isinstance(layer, Labels)]
+
+    def selected_mask(self) -> str | None:
+        active = self._viewer.layers.selection.active
+        return layer_id(active) if isinstance(active, Labels) else None
+
+    def current_slice(self, layer_id: str) -> int:
+        return slice_on_show(self._viewer, self._layer(layer_id))
+
+    def volume(self, layer_id: str) -> Volume:
+        layer = self._layer(layer_id)
+        volume = volume_from_layer(layer)
+        if isinstance(layer, Labels) and classes_of(layer):
+            return volume.with_data(volume.data, metadata={**volume.metadata, "classes": classes_of(layer)})
+        return volume
+
+    def replace_labels(self, mask_id: str, labels: npt.NDArray[Any]) -> int:
+        """Make the mask's voxels ``labels`` (Z, Y, X) in one undo step; return how many changed.
+
+        Raises
+        ------
+        InputError
+            If the layer is gone or has another shape by now.
+        """
+        layer = self._layer(mask_id)
+        wanted = labels[0] if layer.data.ndim == 2 else labels
+        if wanted.shape != layer.data.shape:
+            raise InputError(f"'{layer.name}' has the shape {layer.data.shape} now; the change was for {wanted.shape}.")
+        where = np.nonzero(np.asarray(layer.data) != wanted)
+        if where[0].size:
+            layer.data_setitem(where, wanted[where].astype(layer.data.dtype))
+        return int(where[0].size)
+
+    def connect(self, on_change: Callable[[], None], on_edit: Callable[[str], None]) -> None:
+        self._on_edit = on_edit
+        self._watch.connect(on_change)
+
+    def disconnect(self) -> None:
+        self._on_edit = None
+        self._watch.disconnect()
+
+    def _follow(self, layer: Layer, there: bool) -> None:
+        if isinstance(layer, Labels):
+            for name in _EDITS:
+                emitter = getattr(layer.events, name)
+                (emitter.connect if there else emitter.disconnect)(self._edited)
+            (layer.events.set_data.connect if there else layer.events.set_data.disconnect)(self._redrawn)
+            self._steps[layer_id(layer)] = _steps(layer)
+            if not there:
+                del self._steps[layer_id(layer)]
+
+    def _redrawn(self, event: Any) -> None:
+        steps = _steps(event.source)
+        if steps != self._steps.get(layer_id(event.source)):
+            self._edited(event)
+
+    def _edited(self, event: Any) -> None:
+        self._steps[layer_id(event.source)] = _steps(event.source)
+        if self._on_edit is not None:
+            self._on_edit(layer_id(event.source))
+
+    def _layer(self, wanted: str) -> Layer:
+        return find_layer(self._viewer, wanted, "That layer is gone; choose another one.")
+
+
+def _steps(layer: Labels) -> list[int]:
+    return [len(getattr(layer, name, ())) for name in _HISTORIES]
+
+
+def _info(layer: Labels, scans: set[str]) -> MaskInfo:
+    scan = own_metadata(layer).get("scan")
+    return MaskInfo(
+        id=layer_id(layer),
+        name=layer.name,
+        words=words_of(layer),
+        n_slices=n_slices(layer),
+        classes=classes_of(layer),
+        scan_id=scan if scan in scans else None,
+    )
