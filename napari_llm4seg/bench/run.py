@@ -9,7 +9,7 @@ from napari_llm4seg.bench.figures import Measurement, Say, Skipped, machine
 from napari_llm4seg.bench.startup import now
 from napari_llm4seg.errors import one_line
 
-PARTS = ("import", "help", "segment", "layer", "folded", "training", "gui")
+PARTS = ("import", "help", "segment", "layer", "folded", "training", "volume", "gui")
 
 
 def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
@@ -18,6 +18,7 @@ def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
     from napari_llm4seg.bench.layer import measure_layer
     from napari_llm4seg.bench.startup import measure_help, measure_import, measure_segment
     from napari_llm4seg.bench.training import measure_training
+    from napari_llm4seg.bench.volume import measure_volume
     from napari_llm4seg.bench.window import measure_window
 
     return {
@@ -27,6 +28,7 @@ def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
         "layer": measure_layer,
         "folded": measure_folded,
         "training": measure_training,
+        "volume": measure_volume,
         "gui": lambda say: measure_window(say, model),
     }
 

@@ -1,0 +1,120 @@
+"""A volume larger than memory: how far the peak of resident memory rises with the number of slices.
+
+Two made zarr volumes of 512 x 512 pixels and 16 bits, of 100 and of 2000 slices (1 GB), are each segmented out of core
+into a zarr array by a fresh process. The question is what reading, writing and bookkeeping hold on to, so the network
+is a tiny CMUNeXt on 64 x 64 pixels; a larger one adds the same to both sides.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_llm4seg.bench.figures import BenchError, Figure, Measurement, Say, Skipped, peak_memory, run_json_child
+
+if TYPE_CHECKING:
+    from napari_llm4seg.predict import Predictor
+
+FEW, MANY = 100, 2000
+SIDE = 512
+
+
+def measure_volume(say: Say, few: int = FEW, many: int = MANY) -> Measurement:
+    """Segment both volumes, each in a process of its own, and compare the largest resident sizes."""
+    if sys.platform == "win32":
+        raise Skipped("peak memory is read through getrusage, which this system lacks")
+    found: dict[int, dict[str, Any]] = {}
+    for slices in (few, many):
+        with tempfile.TemporaryDirectory(prefix="llm4seg-bench-") as folder:
+            run_json_child(["-m", __name__, "make", folder, str(slices)])
+            found[slices] = run_json_child(["-m", __name__, "segment", folder], timeout=1800)
+        took = found[slices]
+        say(f"volume of {slices} slices: peak {took['bytes'] / 1e6:.0f} MB, {took['seconds']:.0f} s")
+    ratio = found[many]["bytes"] / found[few]["bytes"]
+    return Measurement(
+        {"volume_memory_with_slices": Figure(ratio, f"times the peak with {few} slices, at {many}", 1.2)},
+        {
+            "volume_peak_bytes": {str(slices): took["bytes"] for slices, took in found.items()},
+            "volume_seconds": {str(slices): took["seconds"] for slices, took in found.items()},
+            "volume_network": "CMUNeXt of two stages on 64 x 64 pixels: the memory of input and output is in question",
+        },
+    )
+
+
+def make_volume(folder: Path, slices: int, side: int = SIDE) -> None:
+    """Write a zarr volume ``scan.zarr`` of ``slices`` like slices, one chunk each: a bright disc in noise."""
+    import numpy as np
+    import zarr
+
+    rows, columns = np.mgrid[:side, :side] - side // 2
+    values = np.random.default_rng(0).normal(-900, 40, (side, side)) + 1000 * (rows**2 + columns**2 < (side // 4) ** 2)
+    shape, chunks = (slices, side, side), (1, side, side)
+    array = zarr.create_array(str(folder / "scan.zarr"), shape=shape, chunks=chunks, dtype="int16")
+    chunk = values.astype(np.int16)
+    for z in range(slices):
+        array[z] = chunk
+
+
+def tiny_predictor(size: int = 64) -> Predictor:
+    """Return a predictor around an untrained network of two narrow stages, on soft-tissue values."""
+    import torch
+
+    from napari_llm4seg.checkpoint import Checkpoint
+    from napari_llm4seg.config import (
+        BackboneConfig,
+        Card,
+        CheckpointConfig,
+        ModelConfig,
+        PredictConfig,
+        PreprocessConfig,
+    )
+    from napari_llm4seg.models.llm4seg import LLM4SegNet
+    from napari_llm4seg.predict import Predictor
+
+    torch.manual_seed(0)
+    config = CheckpointConfig(
+        model=ModelConfig(backbone=BackboneConfig(widths=(4, 8), depths=(1, 1), kernels=(3, 3))),
+        preprocess=PreprocessConfig(size=(size, size), intensity="window", window=(-160.0, 240.0)),
+        predict=PredictConfig(threshold=0.4),  # an untrained network is never sure
+        card=Card(name="tiny"),
+    )
+    return Predictor(Checkpoint(config, dict(LLM4SegNet(config.model).trained_tensors())), "cpu")
+
+
+def segment_volume(folder: Path) -> dict[str, Any]:
+    """Segment ``scan.zarr`` of ``folder`` into ``labels.zarr``; return this process's peak in bytes and the seconds."""
+    import dask.array as da
+    import zarr
+
+    from napari_llm4seg.volume import Volume
+
+    predictor = tiny_predictor()
+    scan = da.from_zarr(str(folder / "scan.zarr"))
+    started = time.perf_counter()
+    labels = zarr.create_array(
+        str(folder / "labels.zarr"), shape=scan.shape, chunks=(1, *scan.shape[1:]), dtype="uint8"
+    )
+    predictor.predict(Volume(scan[None]), first=scan.shape[0] // 2, into=labels)
+    seconds, peak = time.perf_counter() - started, peak_memory()
+    ends = [float((labels[z] > 0).mean()) for z in (0, scan.shape[0] - 1)]
+    if min(ends) == 0:
+        raise BenchError("The first or the last slice has no label; nothing was measured.")
+    return {"bytes": peak, "seconds": seconds}
+
+
+def main(arguments: list[str]) -> None:
+    """Be the child: ``make FOLDER SLICES`` or ``segment FOLDER``."""
+    what, folder = arguments[0], Path(arguments[1])
+    if what == "make":
+        make_volume(folder, int(arguments[2]))
+        print(json.dumps({"slices": int(arguments[2])}))
+    else:
+        print(json.dumps(segment_volume(folder)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
