@@ -225,19 +225,9 @@ def _probability_volume(prediction: Prediction) -> Volume:
 
 def sizes(prediction: Prediction) -> list[dict[str, Any]]:
     """Return pixels per class, and where the spacing is in mm the area (one slice) or volume (a stack)."""
-    import numpy as np
+    from napari_llm4seg.labels.measure import sizes as of
 
-    counts = np.bincount(prediction.labels.ravel(), minlength=1 + max(value for value, _, _ in prediction.classes))
-    z, y, x = np.linalg.norm(prediction.affine[:3, :3], axis=0)
-    rows = []
-    for value, name, _ in prediction.classes:
-        row: dict[str, Any] = {"value": value, "name": name, "pixels": int(counts[value])}
-        if prediction.unit == "mm" and prediction.labels.shape[0] == 1:
-            row["area_mm2"] = round(float(counts[value] * y * x), 3)
-        elif prediction.unit == "mm":
-            row["volume_ml"] = round(float(counts[value] * z * y * x) / 1000, 4)
-        rows.append(row)
-    return rows
+    return of(prediction.labels, prediction.affine, prediction.unit, prediction.classes)
 
 
 def _target(path: Path, volume: Volume, out: Path, single: bool, taken: set[Path]) -> Path:

@@ -1,0 +1,1 @@
+"""Label maps after the model or the brush: cleaned up, measured, compared, their classes named."""
