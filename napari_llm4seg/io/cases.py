@@ -1,0 +1,130 @@
+"""The scans of a folder, one case each: files, DICOM series, zarr folders, sub-folders included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from napari_llm4seg.errors import Cancelled, InputError
+from napari_llm4seg.io import FORMATS
+from napari_llm4seg.io._files import PathLike, sniff, stem_of, suffix_of
+
+# What this program writes beside scans; a result is no case.
+_RESULT = "_seg"
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+
+
+@dataclass(frozen=True)
+class CaseFile:
+    """One case of a folder.
+
+    Attributes
+    ----------
+    path : Path
+        What ``napari_llm4seg.io.read`` takes: a file, or the folder of a DICOM series or a zarr.
+    name : str
+        Its place in the folder without suffix, with "/" between folders; no two cases of a folder have the same.
+    series : str or None
+        UID of the DICOM series, where the folder holds several.
+    """
+
+    path: Path
+    name: str
+    series: str | None = None
+
+
+def find_cases(
+    folder: PathLike, leave_out: PathLike | None = None, cancel: Callable[[], bool] | None = None
+) -> list[CaseFile]:
+    """Return the cases of a folder and its sub-folders, in name order.
+
+    Parameters
+    ----------
+    folder : str or path
+    leave_out : str or path, optional
+        A folder whose content is no case: where the results go.
+    cancel : callable -> bool, optional
+        Asked at every sub-folder.
+
+    Returns
+    -------
+    list of CaseFile
+        Without what a name's end (``_seg``) says to be a result, and without hidden files.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or no scan in it.
+    Cancelled
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise InputError(f"There is no folder '{root}'. Check the path.")
+    out = Path(leave_out).expanduser().resolve() if leave_out is not None else None
+    if _is_zarr(root):
+        return [CaseFile(root, stem_of(root.resolve()))]
+    found = list(_walk(root, root, out, cancel))
+    if not found:
+        raise InputError(f"No scan was found in '{root}'. Choose a folder with DICOM, NIfTI, TIFF, PNG or other scans.")
+    return _distinct(found)
+
+
+def _walk(root: Path, folder: Path, out: Path | None, cancel: Callable[[], bool] | None) -> Iterator[CaseFile]:
+    if cancel is not None and cancel():
+        raise Cancelled("Stopped.")
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(f"The folder '{folder}' cannot be listed: {error.strerror}.") from error
+    dicom = False
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if path.resolve() == out:
+                continue
+            if _is_zarr(path):
+                yield from _case(root, path)
+            else:
+                yield from _walk(root, path, out, cancel)
+        elif entry.is_file():
+            known = FORMATS.get(suffix_of(path))
+            if known == "dicom" or (known is None and not path.suffix and sniff(path) == "dicom"):
+                dicom = True
+            elif known is not None and not suffix_of(path).startswith(".json"):
+                yield from _case(root, path)
+    if dicom:
+        yield from _series(root, folder)
+
+
+def _case(root: Path, path: Path) -> Iterator[CaseFile]:
+    name = (path.parent / stem_of(path)).relative_to(root).as_posix()
+    if not name.endswith(_RESULT) and f"{_RESULT}_" not in name.rsplit("/", 1)[-1]:
+        yield CaseFile(path, name)
+
+
+def _series(root: Path, folder: Path) -> Iterator[CaseFile]:
+    """Yield the DICOM series of one folder; a single one is called as the folder is."""
+    name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
+    yield CaseFile(folder, name)
+
+
+def _is_zarr(folder: Path) -> bool:
+    return any((folder / mark).is_file() for mark in _ZARR_MARKS)
+
+
+def _distinct(cases: list[CaseFile]) -> list[CaseFile]:
+    """Number equal names apart, as of ``a.png`` beside ``a.tif``; a name without a number is never taken away."""
+    names = [case.name for case in cases]
+    taken, kept = set(names), []
+    for index, case in enumerate(cases):
+        name, number = case.name, 2
+        while name in names[:index] or (name != case.name and name in taken):
+            name, number = f"{case.name}_{number}", number + 1
+        taken.add(name)
+        names[index] = name
+        kept.append(replace(case, name=name))
+    return sorted(kept, key=lambda case: case.name)
