@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
-from napari_llm4seg.metrics import diagonal, dice, hd95, iou
+from napari_llm4seg.metrics import diagonal, dice, hd95, iou, surface_dice
 
 masks = arrays(bool, (5, 7))
 
@@ -74,3 +74,20 @@ def test_distance_is_the_surfaces_percentile() -> None:
     distances = cdist(*edges)
     expected = max(np.percentile(distances.min(axis=axis), 95) for axis in (0, 1))
     assert hd95(a, b, (0.7, 1.3)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_surface_dice_without_structures() -> None:
+    nothing = square(0, 0, 0)
+    assert surface_dice(nothing, nothing, (1, 1), 1.0) == 1.0
+    assert surface_dice(nothing, square(0, 0), (1, 1), 1.0) == surface_dice(square(0, 0), nothing, (1, 1), 1.0) == 0.0
+
+
+@pytest.mark.slow
+def test_surface_dice_of_a_moved_square_is_its_sides_share() -> None:
+    """Of a square of 10 moved by 2 along x, both surfaces agree but for the sides that moved."""
+    a, b = square(5, 5, 10), square(5, 7, 10)
+    assert surface_dice(a, b, (1, 1), 2.0) == 1.0
+    assert surface_dice(a, b, (1, 0.5), 1.0) == 1.0
+    # the moved sides are half of the outline; those along the move lie on the other's, less 2 of 10 at their ends
+    assert surface_dice(a, b, (1, 1), 0.5) == pytest.approx((2 * 8) / 40, abs=0.06)
+    assert surface_dice(a, a, (3, 1), 0.0) == 1.0

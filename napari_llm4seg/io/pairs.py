@@ -141,8 +141,8 @@ def read_mask(path: PathLike, like_grid: Grid | Volume) -> Array:
         If the mask cannot be read, holds no label values, or has another size or place than its scan.
     """
     path = existing(path)
-    volume = _open(path)
-    labels = _labels(_one_channel(volume, path.name), path)
+    volume = read_labels(path)
+    labels = np.asarray(volume.data[0])
     if isinstance(like_grid, Volume):
         labels = _turned(labels, volume, like_grid, path.name)
     wanted = like_grid.grid if isinstance(like_grid, Volume) else like_grid
@@ -152,6 +152,23 @@ def read_mask(path: PathLike, like_grid: Grid | Volume) -> Array:
             "Use the mask made for this image."
         )
     return np.ascontiguousarray(labels)
+
+
+def read_labels(path: PathLike) -> Volume:
+    """Read a mask on its own grid, its values as ``read_mask`` understands them.
+
+    Returns
+    -------
+    Volume of kind "label", uint8 or uint16
+
+    Raises
+    ------
+    InputError
+        If the mask cannot be read or holds no label values.
+    """
+    path = existing(path)
+    volume = _open(path)
+    return volume.with_data(_labels(_one_channel(volume, path.name), path)[None], kind="label")
 
 
 def as_classes(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from napari_llm4seg.config import CLASS_COLOURS
 from napari_llm4seg.errors import InputError
+from napari_llm4seg.io._classes import as_metadata, named_classes
 
 Class = tuple[int, str, str]
 Classes = tuple[Class, ...]
@@ -15,18 +16,9 @@ _LARGEST = 65535
 _LONGEST = 80
 
 
-def colour_for(value: int) -> str:
-    """Return the colour of label ``value`` where nobody chose one: those of a colour-blind-safe palette in turn."""
-    return CLASS_COLOURS[(value - 1) % len(CLASS_COLOURS)]
-
-
 def complete(classes: Iterable[Class], values: Iterable[int]) -> Classes:
     """Return ``classes`` and one more, "label 7", for each of ``values`` that is none of them; in order of value."""
-    known = {int(value): (int(value), str(name), str(colour)) for value, name, colour in classes}
-    for value in values:
-        if value > 0 and int(value) not in known:
-            known[int(value)] = (int(value), f"label {int(value)}", colour_for(int(value)))
-    return tuple(known[value] for value in sorted(known))
+    return as_metadata(named_classes(classes, values))
 
 
 def renamed(classes: Classes, value: int, name: str) -> Classes:
@@ -83,5 +75,6 @@ def added(classes: Classes, largest: int = _LARGEST) -> tuple[Classes, int]:
     while name.casefold() in names:
         name, number = f"class {value} ({number})", number + 1
     used = {colour.upper() for _, _, colour in classes}
-    colour = next((free for free in CLASS_COLOURS if free.upper() not in used), colour_for(value))
+    free = [colour for colour in CLASS_COLOURS if colour.upper() not in used]
+    colour = free[0] if free else CLASS_COLOURS[(value - 1) % len(CLASS_COLOURS)]
     return tuple(sorted((*classes, (value, name, colour)))), value

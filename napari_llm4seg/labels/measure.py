@@ -17,7 +17,7 @@ from napari_llm4seg.files import write_text
 from napari_llm4seg.labels.classes import Class, Classes, complete
 from napari_llm4seg.labels.cleanup import Box, Hooks
 from napari_llm4seg.labels.diameter import longest_diameter
-from napari_llm4seg.labels.size import Scale, affine_scale
+from napari_llm4seg.labels.size import Scale, affine_scale, volume_words
 from napari_llm4seg.volume import Unit, Volume
 
 
@@ -58,6 +58,23 @@ class ClassMeasures:
     box: tuple[tuple[int, int], ...] | None
     extent: tuple[float, ...] | None
     unit: Unit
+
+    def size_words(self) -> str:
+        """Return the size as a person reads it: "1423.10 mL", "7.5 mm³", "31.4 mm²", "12 pixels"."""
+        if self.volume_ml is not None:
+            return volume_words(1000 * self.volume_ml)
+        return f"{self.area_mm2:.1f} mm²" if self.area_mm2 is not None else f"{self.voxels} pixels"
+
+    def intensity_words(self) -> str:
+        """Return mean and standard deviation of the scan's values, "–" where they are not known."""
+        if self.mean is None or self.sd is None:
+            return "–"
+        digits = max(0, 2 - int(np.floor(np.log10(max(abs(self.mean), abs(self.sd), 1e-9)))))
+        return f"{self.mean:.{min(digits, 4)}f} ± {self.sd:.{min(digits, 4)}f}"
+
+    def diameter_words(self) -> str:
+        """Return the longest diameter's number, "–" where there is nothing."""
+        return "–" if self.diameter is None else f"{self.diameter:.1f}"
 
     def row(self) -> dict[str, Any]:
         """Return the figures by column, with the unit in the column's name; of sizes the one that the grid has."""

@@ -58,9 +58,12 @@ class Scale:
         if self.unit == "pixel":
             return f"{voxels} {self.unit_word if voxels != 1 else self.unit_word[:-1]}"
         size = voxels * self.voxel
-        if self.ndim == 3:
-            return f"{size / 1000:.2f} mL" if size >= 100 else f"{size:.3g} mm³"
-        return f"{size:.1f} mm²"
+        return volume_words(size) if self.ndim == 3 else f"{size:.1f} mm²"
+
+
+def volume_words(cubic_mm: float) -> str:
+    """Return a volume as a person reads it, in mL, or in mm³ where that would be below 0.1 mL."""
+    return f"{cubic_mm / 1000:.2f} mL" if cubic_mm >= 100 else f"{cubic_mm:.3g} mm³"
 
 
 def affine_scale(affine: npt.NDArray[np.float64], unit: Unit, n_slices: int) -> Scale:

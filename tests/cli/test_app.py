@@ -17,6 +17,7 @@ COMMANDS = [
     [],
     ["segment"],
     ["evaluate"],
+    ["measure"],
     ["models"],
     ["models", "list"],
     ["models", "info"],
