@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.io._files import PathLike, existing, sniff, suffix_of
+from napari_llm4seg.io._time import TimeStack, one_time
 from napari_llm4seg.volume import Prediction, Volume
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["FORMATS", "WRITERS", "read", "write"]
+    from napari_llm4seg.io._dicom_series import SeriesInfo
+
+__all__ = ["FORMATS", "WRITERS", "TimeStack", "read", "read_stack", "series", "write"]
 
 # Suffix -> module of this package.
 FORMATS: dict[str, str] = {
@@ -46,7 +49,7 @@ WRITERS: dict[str, str] = {
 }
 # What a result needs of the scan it was made from, to lie on that grid as the scan's own file says it.
 _GRID_KEYS = ("nifti", "dicom", "source_path")
-_READABLE = "NIfTI (.nii, .nii.gz), DICOM (.dcm or a folder with one series), TIFF, PNG, JPEG, BMP or .npy"
+_READABLE = "NIfTI (.nii, .nii.gz), DICOM (.dcm or a folder), TIFF, PNG, JPEG, BMP or .npy"
 _WRITABLE = ".nii.gz, .nrrd, .mha, .tif, .npy, or .png for a single slice"
 
 
@@ -54,16 +57,20 @@ def _module(name: str) -> ModuleType:
     return import_module(f"{__name__}.{name}")
 
 
-def read(path: PathLike) -> Volume:
+def read(path: PathLike, *, series: str | int | None = None, time: int | None = None) -> Volume:
     """Read one scan.
 
     The suffix picks the format; a name without a known suffix is opened by what its first bytes say, as DICOM exports
-    often have none. A folder is read as one DICOM series.
+    often have none. A folder is read as DICOM.
 
     Parameters
     ----------
     path : str or path
         NIfTI, DICOM (file or folder), TIFF, PNG, JPEG, BMP or ``.npy``.
+    series : str or int, optional
+        Which of several DICOM series: its number in ``series(path)`` or its Series Instance UID.
+    time : int, optional
+        Which of several time points, counted from 1.
 
     Returns
     -------
@@ -73,17 +80,68 @@ def read(path: PathLike) -> Volume:
     Raises
     ------
     InputError
-        If the file is missing, empty, damaged or of no known format: one line that says so.
+        If the file is missing, empty, damaged, of no known format, or holds several scans and none was chosen: one
+        line that says so.
+    """
+    return one_time(read_stack(path, series=series, some_channels=time is None), time)
+
+
+def read_stack(path: PathLike, *, series: str | int | None = None, some_channels: bool = True) -> Volume | TimeStack:
+    """Read a file with all its time points; what has none comes back as a ``Volume``.
+
+    Parameters
+    ----------
+    path : str or path
+    series : str or int, optional
+        As for ``read``.
+    some_channels : bool
+        Whether a NIfTI file with a few volumes is taken for channels, as it does not say what they are.
+
+    Raises
+    ------
+    InputError
+        As for ``read``.
     """
     path = existing(path)
-    if path.is_dir():
-        folder: Volume = _module("dicom").read_series(path)
-        return folder
-    name = FORMATS.get(suffix_of(path)) or sniff(path)
+    name = format_of(path)
+    if name != "dicom" and series is not None:
+        raise InputError(f"'{path.name}' is no DICOM; only DICOM folders and files hold series to choose from.")
+    options: dict[str, Any] = {"series": series} if name == "dicom" else {}
+    if name == "nifti":
+        options["some_channels"] = some_channels
+    found: Volume | TimeStack = _module(name).read(path, **options)
+    return found
+
+
+def series(path: PathLike) -> list[SeriesInfo]:
+    """Return what can be chosen from at ``path``: the series of a DICOM folder, the volumes of a DICOM file.
+
+    Other formats hold one scan, and the list is empty. Nothing about the patient is in it.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at ``path``, or it cannot be read.
+    """
+    path = existing(path)
+    if format_of(path) != "dicom":
+        return []
+    found: list[SeriesInfo] = _module("dicom").list_series(path)
+    return found
+
+
+def format_of(path: Path) -> str:
+    """Return the module that reads what lies at ``path``.
+
+    Raises
+    ------
+    InputError
+        If it is of no known format.
+    """
+    name = "dicom" if path.is_dir() else FORMATS.get(suffix_of(path)) or sniff(path)
     if name is None:
         raise InputError(f"'{path.name}' is of no known format; open {_READABLE}.")
-    volume: Volume = _module(name).read(path)
-    return volume
+    return name
 
 
 def write(path: PathLike, result: Prediction | Volume, like: Volume | None = None) -> Path:

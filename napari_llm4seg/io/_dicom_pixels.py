@@ -1,20 +1,110 @@
-"""Values out of a DICOM dataset: decoding, display inversion and the modality transform."""
+"""Values out of DICOM: decoding, display inversion and the modality transform."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError
+from napari_llm4seg.io._dicom_elements import number, short, text
 from napari_llm4seg.io._files import plain
 
 Array = npt.NDArray[Any]
+Pair = tuple[float, float]
 
 # Their values are physical quantities; an inverted display must not turn them round.
 _QUANTITATIVE = ("CT", "PT", "NM")
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # implicit and explicit little endian
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where the values of an uncompressed grey frame lie in its file, and what turns them into the scan's.
+
+    Attributes
+    ----------
+    offset : int
+        First byte.
+    dtype : str
+        numpy's name of the stored type.
+    unused : int
+        Bits at the top of each value that mean nothing.
+    invert : bool
+        MONOCHROME1: shown with black as the highest value.
+    rescale : (slope, intercept)
+    """
+
+    offset: int
+    dtype: str
+    unused: int
+    invert: bool
+    rescale: Pair
+
+
+def stored_in(file: BinaryIO, header: Any) -> list[Stored] | None:
+    """Return where the frames' values lie, ``file`` standing where parsing stopped before the pixels.
+
+    None for everything that needs a decoder: compressed, colour, big endian, lookup tables, bits across bytes.
+    """
+    bits, used = short(header, "BitsAllocated"), short(header, "BitsStored")
+    photometric = text(header, "PhotometricInterpretation") or "MONOCHROME2"
+    if (
+        str(header.file_meta.TransferSyntaxUID) not in _NATIVE
+        or short(header, "SamplesPerPixel", 1) != 1
+        or photometric not in ("MONOCHROME1", "MONOCHROME2")
+        or bits not in (8, 16, 32)
+        or not 0 < used <= bits
+        or header.get("ModalityLUTSequence")
+    ):
+        return None
+    start, head = file.tell(), file.read(12)
+    if len(head) < 12 or head[:4] != _PIXEL_DATA:
+        return None
+    explicit = head[4:6] in (b"OW", b"OB")
+    (length,) = struct.unpack("<I", head[8:12] if explicit else head[4:8])
+    start += 12 if explicit else 8
+    count = max(1, int(number(header, "NumberOfFrames", 1)))
+    each = short(header, "Rows") * short(header, "Columns") * bits // 8
+    if length == 0xFFFFFFFF or length < each * count or each == 0:
+        return None
+    dtype = f"<{'i' if short(header, 'PixelRepresentation') else 'u'}{bits // 8}"
+    inverted = _is_inverted(header, photometric)
+    return [
+        Stored(start + each * frame, dtype, bits - used, inverted, _rescale(header, frame)) for frame in range(count)
+    ]
+
+
+def read_stored(path: Path, stored: Stored, out: Array) -> tuple[int, int]:
+    """Fill ``out`` (Y, X), contiguous and of the stored type, and return its least and greatest value.
+
+    Raises
+    ------
+    InputError
+        If the file ends before the values do.
+    """
+    with path.open("rb", buffering=0) as file:
+        file.seek(stored.offset)
+        there = 0
+        view = memoryview(cast(Any, out)).cast("B")
+        while there < out.nbytes and (more := file.readinto(view[there:])):
+            there += more
+    if there < out.nbytes:
+        raise InputError(
+            f"'{path.name}' is cut off: {out.nbytes - there} bytes of its pixels are missing. Copy it again."
+        )
+    if stored.unused:
+        np.left_shift(out, stored.unused, out=out)
+        np.right_shift(out, stored.unused, out=out)
+    if stored.invert:
+        out[...] = _inverted(out, out.itemsize * 8 - stored.unused)
+    return int(out.min()), int(out.max())
 
 
 def pixels_of(dataset: Any, name: str) -> Array:
@@ -31,7 +121,9 @@ def pixels_of(dataset: Any, name: str) -> Array:
     frames = int(dataset.get("NumberOfFrames") or 1)
     array = array.reshape(frames, int(dataset.Rows), int(dataset.Columns), -1 if colour else 1)
     if not colour:
-        array = _rescaled(_upright(array, dataset, photometric), dataset)
+        if _is_inverted(dataset, photometric):
+            array = _inverted(array, int(dataset.BitsStored))
+        array = _transformed(array, dataset)
     return np.ascontiguousarray(np.moveaxis(plain(array, name), -1, 0))
 
 
@@ -50,36 +142,62 @@ def _decoded(dataset: Any, name: str) -> Array:
         ) from error
 
 
-def _upright(array: Array, dataset: Any, photometric: str) -> Array:
-    if photometric != "MONOCHROME1" or str(dataset.get("Modality", "")) in _QUANTITATIVE:
-        return array
-    if int(dataset.get("PixelRepresentation", 0)):
+def _is_inverted(dataset: Any, photometric: str) -> bool:
+    return photometric == "MONOCHROME1" and text(dataset, "Modality") not in _QUANTITATIVE
+
+
+def _inverted(array: Array, bits: int) -> Array:
+    if array.dtype.kind == "i":
         return ~array
-    return np.asarray((1 << int(dataset.BitsStored)) - 1 - array.astype(np.int64)).astype(array.dtype)
+    return np.asarray((1 << bits) - 1 - array.astype(np.int64)).astype(array.dtype)
 
 
-def _rescaled(array: Array, dataset: Any) -> Array:
-    """Apply the modality transform, frame by frame where they differ; whole numbers stay integers where they fit."""
+def _transformed(array: Array, dataset: Any) -> Array:
     if dataset.get("ModalityLUTSequence"):
         from pydicom.pixels.processing import apply_modality_lut
 
         return np.asarray(apply_modality_lut(array, dataset))
     pairs = [_rescale(dataset, frame) for frame in range(len(array))]
+    if array.dtype.kind not in "ui":
+        return rescaled(array, pairs, (0, 0))
+    return rescaled(np.array(array), pairs, (int(array.min()), int(array.max())))
+
+
+def rescaled(array: Array, pairs: Sequence[Pair], span: tuple[int, int]) -> Array:
+    """Apply slope and intercept frame by frame; whole numbers stay integers where all frames have the same.
+
+    Parameters
+    ----------
+    array : array (Z, ...)
+        May be overwritten.
+    pairs : sequence of (slope, intercept), one for each frame
+    span : (least, greatest)
+        Of the stored values, if these are integers.
+    """
     if all(pair == (1.0, 0.0) for pair in pairs):
         return array
     if array.dtype.kind in "ui" and len(set(pairs)) == 1 and all(number.is_integer() for number in pairs[0]):
-        values = array.astype(np.int64) * int(pairs[0][0]) + int(pairs[0][1])
-        fits = np.iinfo(np.int16)
-        return values.astype(np.int16 if fits.min <= values.min() and values.max() <= fits.max else np.int32)
-    slopes, intercepts = np.array(pairs, dtype=np.float32).T[:, :, None, None, None]
+        slope, intercept = (int(number) for number in pairs[0])
+        ends = [value * slope + intercept for value in span]
+        for kind in (np.dtype(np.int16), np.dtype(np.int32)):
+            if np.iinfo(kind).min <= min(ends) and max(ends) <= np.iinfo(kind).max:
+                # Sums and products wrap round, so that what fits in the end is right whatever lies between.
+                values: Any = array.view(kind) if array.dtype.itemsize == kind.itemsize else array.astype(kind)
+                if slope != 1:
+                    values *= np.array(slope).astype(kind)
+                values += np.array(intercept).astype(kind)
+                return np.asarray(values)
+    slopes, intercepts = np.array(pairs, dtype=np.float32).T.reshape(2, -1, *[1] * (array.ndim - 1))
     return np.asarray(array.astype(np.float32) * slopes + intercepts)
 
 
-def _rescale(dataset: Any, frame: int) -> tuple[float, float]:
+def _rescale(dataset: Any, frame: int) -> Pair:
     """Return a frame's slope and intercept, in enhanced files from the functional groups."""
-    for source in (dataset, *functional_groups(dataset, frame, "PixelValueTransformationSequence")):
+    if "RescaleSlope" in dataset:
+        return number(dataset, "RescaleSlope", 1.0), number(dataset, "RescaleIntercept")
+    for source in functional_groups(dataset, frame, "PixelValueTransformationSequence"):
         if "RescaleSlope" in source:
-            return float(source.RescaleSlope), float(source.get("RescaleIntercept") or 0)
+            return number(source, "RescaleSlope", 1.0), number(source, "RescaleIntercept")
     return 1.0, 0.0
 
 

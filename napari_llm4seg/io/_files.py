@@ -85,17 +85,24 @@ def reading(path: Path, what: str) -> Iterator[None]:
             yield
     except LLM4SegError:
         raise
-    except MemoryError as error:
-        raise InputError(f"'{path.name}' does not fit into memory. Crop it or save it in parts.") from error
-    except IsADirectoryError as error:
-        raise InputError(f"'{path.name}' is a folder; {what} is needed. Open a file in it.") from error
-    except PermissionError as error:
-        raise InputError(f"'{path.name}' may not be read by you. Change its permissions or copy it.") from error
     except Exception as error:
-        raise InputError(
-            f"'{path.name}' cannot be read as {what}: {one_line(error, 160).rstrip('.')}. "
-            "It may be damaged, cut off or of another format; export it again."
-        ) from error
+        raise as_input_error(error, path, what) from error
+
+
+def as_input_error(error: Exception, path: Path, what: str) -> InputError:
+    """Return ``error`` in one line; ``what`` as for ``reading``, which threads must not use (warnings are global)."""
+    if isinstance(error, InputError):
+        return error
+    if isinstance(error, MemoryError):
+        return InputError(f"'{path.name}' does not fit into memory. Crop it or save it in parts.")
+    if isinstance(error, IsADirectoryError):
+        return InputError(f"'{path.name}' is a folder; {what} is needed. Open a file in it.")
+    if isinstance(error, PermissionError):
+        return InputError(f"'{path.name}' may not be read by you. Change its permissions or copy it.")
+    return InputError(
+        f"'{path.name}' cannot be read as {what}: {one_line(error, 160).rstrip('.')}. "
+        "It may be damaged, cut off or of another format; export it again."
+    )
 
 
 def plain(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_llm4seg.errors import InputError
-
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 _UNEVEN = 0.05
+_SAME_PLACE_MM = 1e-3
+_TILT_DEGREES = 0.5
+_PLACES = 4
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,24 @@ class Slice:
     thickness: float = 0.0
 
     @classmethod
-    def of(cls, header: Any) -> Slice | None:
-        """Return the slice that a header (dataset or mapping) describes, or None where it does not say enough."""
-        position, orientation = header.get("ImagePositionPatient"), header.get("ImageOrientationPatient")
-        spacing = header.get("PixelSpacing")
-        if not position or not orientation or not spacing:
+    def of(cls, place: Mapping[str, Sequence[float]]) -> Slice | None:
+        """Return the slice that the values of four elements describe, or None where they do not say enough.
+
+        Parameters
+        ----------
+        place : mapping of str to numbers
+            ImagePositionPatient, ImageOrientationPatient, PixelSpacing and, if there, SliceThickness.
+        """
+        names = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+        position, cosines, spacing = (np.array(place.get(name, ()), dtype=np.float64) for name in names)
+        if position.shape != (3,) or cosines.shape != (6,) or spacing.shape != (2,) or spacing.min() <= 0:
             return None
-        origin, cosines = np.array(position, dtype=np.float64), np.array(orientation, dtype=np.float64)
-        if origin.shape != (3,) or cosines.shape != (6,) or len(spacing) != 2 or min(map(float, spacing)) <= 0:
+        if not np.isfinite([*position, *cosines, *spacing]).all():
             return None
         if np.linalg.norm(np.cross(cosines[:3], cosines[3:])) < 0.5:
             return None
-        thickness = abs(float(header.get("SliceThickness") or 0))
-        return cls(origin, cosines[:3], cosines[3:], (float(spacing[0]), float(spacing[1])), thickness)
+        thickness = abs(next(iter(place.get("SliceThickness", ())), 0.0))
+        return cls(position, cosines[:3], cosines[3:], (float(spacing[0]), float(spacing[1])), thickness)
 
     @property
     def normal(self) -> Vector:
@@ -65,41 +71,87 @@ def _affine(plane: Slice, step: Vector) -> Matrix:
     return affine
 
 
-def stack_affine(planes: Sequence[Slice], name: str) -> tuple[Matrix, list[int], list[str]]:
-    """Order parallel slices along their normal and return (affine, order, messages).
+def parallel(a: Slice, b: Slice) -> bool:
+    """Return whether two slices have the same direction and pixel spacing, so that one stack can hold both."""
+    turned = max(np.abs(a.along_x - b.along_x).max(), np.abs(a.along_y - b.along_y).max())
+    return bool(turned < 1e-3 and np.allclose(a.spacing, b.spacing, rtol=1e-3))
+
+
+def levels(planes: Sequence[Slice]) -> list[int]:
+    """Return for each of parallel slices the number of its position along the normal, equal for equal positions."""
+    depth = _depth(planes)
+    order = np.argsort(depth, kind="stable")
+    gaps = np.diff(depth[order])
+    apart = gaps[gaps > _SAME_PLACE_MM]
+    new = gaps > max(_SAME_PLACE_MM, 0.01 * float(np.median(apart)) if len(apart) else 0.0)
+    found = np.zeros(len(planes), dtype=int)
+    found[order[1:]] = np.cumsum(new)
+    return [int(level) for level in found]
+
+
+def _depth(planes: Sequence[Slice]) -> Vector:
+    return np.asarray(np.stack([plane.origin for plane in planes]) @ planes[0].normal)
+
+
+def stack_affine(planes: Sequence[Slice]) -> tuple[Matrix, list[int], list[str]]:
+    """Order at least two parallel slices, each at its own position, and return (affine, order, messages).
 
     The step is taken from the positions themselves, so that a tilted gantry gives the sheared grid it has.
-
-    Raises
-    ------
-    InputError
-        If the slices differ in direction or pixel spacing, or two lie at one place.
     """
-    first = planes[0]
-    for plane in planes:
-        turned = max(np.abs(plane.along_x - first.along_x).max(), np.abs(plane.along_y - first.along_y).max())
-        if turned > 1e-3 or not np.allclose(plane.spacing, first.spacing, rtol=1e-3):
-            raise InputError(
-                f"The slices of '{name}' differ in direction or pixel spacing (a localiser among them?). "
-                "Keep only parallel slices of one kind."
-            )
-    depth = np.array([float(plane.origin @ first.normal) for plane in planes])
+    depth = _depth(planes)
     order = [int(index) for index in np.argsort(depth, kind="stable")]
-    gaps = np.diff(depth[order])
-    typical = float(np.median(gaps))
-    if gaps.min() < 1e-3 or gaps.min() < 0.01 * typical:
-        raise InputError(
-            f"'{name}' has several slices at one position (time points, phases or echoes?). "
-            "Put the slices of one of them into a folder of their own."
-        )
-    messages: list[str] = []
-    if gaps.max() - gaps.min() > _UNEVEN * typical:
-        messages.append(
-            f"The slices are unevenly spaced, {gaps.min():.3g} to {gaps.max():.3g} mm: one may be missing. "
-            "Measures along the stack use the mean distance."
-        )
     low, high = planes[order[0]], planes[order[-1]]
-    return _affine(low, (high.origin - low.origin) / (len(planes) - 1)), order, messages
+    step = (high.origin - low.origin) / (len(planes) - 1)
+    messages = [*_about_gaps(depth[order]), *_about_shifts([planes[index] for index in order], step)]
+    return _affine(low, step), order, messages
+
+
+def _about_gaps(depth: Vector) -> list[str]:
+    """Say in words where slices are missing or unevenly spaced; ``depth`` in mm, ascending."""
+    gaps = np.diff(depth)
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    uneven = np.flatnonzero(np.abs(gaps - usual) > _UNEVEN * usual)
+    if not len(uneven):
+        return []
+    mean = f"Measures along the stack use the mean distance, {float(gaps.mean()):.3g} mm."
+    steps = np.round(gaps / usual).astype(int)
+    holes = [int(z) for z in uneven if steps[z] > 1 and abs(gaps[z] / usual - steps[z]) < 0.15]
+    if len(holes) < len(uneven):
+        widest = int(np.argmax(gaps))
+        return [
+            f"The slices are unevenly spaced, {gaps.min():.3g} to {gaps.max():.3g} mm; the widest gap is between "
+            f"slices {widest + 1} and {widest + 2}. {mean}"
+        ]
+    missing = sum(int(steps[z]) - 1 for z in holes)
+    places = [
+        f"{steps[z] - 1} between slices {z + 1} and {z + 2} ({depth[z]:.4g} to {depth[z + 1]:.4g} mm)" for z in holes
+    ]
+    where = ", ".join(places[:_PLACES]) + (
+        f" and at {len(places) - _PLACES} more places" if len(places) > _PLACES else ""
+    )
+    return [f"{missing} slice{'s are' if missing > 1 else ' is'} probably missing: {where}. {mean}"]
+
+
+def _about_shifts(planes: Sequence[Slice], step: Vector) -> list[str]:
+    """Say in words that the gantry was tilted, or that slices do not lie on one straight line."""
+    normal = planes[0].normal
+    along = float(step @ normal)
+    tilt = float(np.degrees(np.arctan2(np.linalg.norm(step - along * normal), along)))
+    messages = []
+    if tilt > _TILT_DEGREES:
+        messages.append(
+            f"The gantry was tilted by {tilt:.1f}°: each slice is shifted against the one before, and the grid is "
+            "sheared to follow them."
+        )
+    offsets = np.stack([plane.origin for plane in planes]) - planes[0].origin
+    straight = (offsets @ normal)[:, None] * (step / along)
+    astray = float(np.linalg.norm(offsets - straight, axis=1).max())
+    if astray > max(0.1, 0.5 * min(planes[0].spacing)):
+        messages.append(
+            f"Some slices are shifted sideways by up to {astray:.2g} mm, which one grid cannot follow: there the "
+            "position is off by as much."
+        )
+    return messages
 
 
 def ultrasound_spacing(header: Any) -> tuple[float, float] | None:

@@ -1,10 +1,8 @@
-"""DICOM through pydicom: a single file, or a folder that holds one series."""
+"""DICOM through pydicom: a file, or a series among those in a folder."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,215 +10,221 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.io._dicom_pixels import functional_groups, pixels_of
-from napari_llm4seg.io._files import PathLike, existing, reading
-from napari_llm4seg.io._geometry import Slice, plane_affine, stack_affine, ultrasound_spacing
+from napari_llm4seg.io._dicom_headers import (
+    SUFFIXES,
+    WHAT,
+    Frame,
+    check_scan,
+    find,
+    frames_of,
+    in_threads,
+    load,
+    plane_in,
+    plane_of,
+)
+from napari_llm4seg.io._dicom_pixels import pixels_of, read_stored, rescaled, stored_in
+from napari_llm4seg.io._dicom_series import Series, SeriesInfo, chosen, sort_out
+from napari_llm4seg.io._files import PathLike, as_input_error, existing, reading
+from napari_llm4seg.io._geometry import plane_affine, stack_affine, ultrasound_spacing
 from napari_llm4seg.volume import Unit, Volume
 
 Array = npt.NDArray[Any]
 
-# Objects that carry pixels or none, but are no scan.
-_NO_SCAN = {
-    "SEG": "a segmentation",
-    "RTDOSE": "a radiotherapy dose",
-    "RTPLAN": "a radiotherapy plan",
-    "RTSTRUCT": "radiotherapy contours",
-    "SR": "a report",
-    "PR": "a display setting",
-    "KO": "a list of key images",
-    "ECG": "a curve",
-}
 
-
-@dataclass(frozen=True)
-class _Entry:
-    """A file of a series: what its header says without its pixels."""
-
-    path: Path
-    slice: Slice | None
-    number: int
-    shape: tuple[int, int, int]
-    uid: str
-
-
-def read(path: PathLike) -> Volume:
+def read(path: PathLike, series: str | int | None = None) -> Volume:
     """Read one DICOM file; its frames become slices.
 
     Rescale slope and intercept are applied, MONOCHROME1 is inverted (not in CT, PET and NM, whose values are
     quantities), palettes and YBR become RGB. Position, orientation and pixel spacing give the affine; an ultrasound
     image without them takes the physical deltas of its largest region.
 
+    Parameters
+    ----------
+    path : str or path
+    series : str or int, optional
+        Which part of a file that holds several volumes (time points, echoes, directions), as ``list_series`` numbers
+        them.
+
+    Returns
+    -------
+    Volume
+        ``metadata["dicom"]`` holds what results refer to and nothing about the patient: UIDs, modality, and in
+        ``"slices"`` for each slice its file, SOP Instance UID and frame (from 1).
+
     Raises
     ------
     InputError
-        If the file is missing, damaged, cut off, no scan, or compressed in a way that cannot be decoded here.
+        If the file is missing, damaged, cut off, no scan, compressed in a way that cannot be decoded here, or holds
+        several volumes and none was chosen.
     """
     path = existing(path)
-    with reading(path, "a DICOM image"):
-        dataset = _dataset(path)
-        pixels = pixels_of(dataset, path.name)
-        affine, unit, order, messages = _frames_grid(dataset, pixels.shape[1])
-        pixels = pixels[:, order]
-        # inside: a damaged element is found only when it is asked for
-        identity = _identity(dataset) | {"slices": _sources(path, str(dataset.get("SOPInstanceUID", "")), order)}
-    return Volume(
-        data=pixels,
-        affine=affine,
-        unit=unit,
-        name=path.name if path.suffix.lower() not in (".dcm", ".dicom", ".ima") else path.stem,
-        metadata={"source_path": str(path), "messages": messages, "dicom": identity},
-    )
+    if path.is_dir():
+        return read_series(path, series)
+    with reading(path, WHAT):
+        one = chosen(_in_file(path), series, path.name)
+        named = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        return _volume(one, path, named)
 
 
-def read_series(folder: PathLike) -> Volume:
-    """Read the one series in a folder, slices ordered by their position along the slice normal.
+def read_series(folder: PathLike, series: str | int | None = None) -> Volume:
+    """Read a series from a folder and the folders in it, slices ordered by their position along the slice normal.
 
-    Files that are not DICOM are passed over; names and suffixes do not matter. A single file in the folder is read
-    as ``read`` would.
+    Files that are not DICOM are passed over; names and suffixes do not matter. Images of other direction, size or
+    pixel spacing (localisers), and several images at one position (time points, echoes), count as series of their
+    own.
+
+    Parameters
+    ----------
+    folder : str or path
+    series : str or int, optional
+        Number as in ``list_series``, or Series Instance UID; needed where there are several.
 
     Raises
     ------
     InputError
-        If the folder holds no image, several series, slices of different size or direction, or several slices at one
-        position.
+        If the folder holds no image, or several series and none was chosen.
     """
     folder = existing(folder)
-    with reading(folder, "a folder with one DICOM series"):
-        series = _find_series(folder)
-        if not series:
+    with reading(folder, "a folder with DICOM images"):
+        found = find(folder)
+        if not found.frames:
+            if found.errors:
+                raise found.errors[0]
             raise InputError(
-                f"The folder '{folder.name}' holds no DICOM image. Open the folder that holds the files of one "
-                "series, or one file."
+                f"The folder '{folder.name}' holds no DICOM image. Open a folder that holds the files of a series, "
+                "or one file."
             )
-        if len(series) > 1:
-            named = sorted(f"{title} ({len(entries)} files)" for (_, title), entries in series.items())
-            listed = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
-            raise InputError(
-                f"The folder '{folder.name}' holds {len(series)} series: {listed}. Put the one you want into a folder "
-                "of its own, or open one file."
-            )
-        (entries,) = series.values()
-        if len(entries) == 1:
-            return read(entries[0].path)
-        return _stack(folder, entries)
+        one = chosen(sort_out(found.frames), series, folder.name)
+        if len({frame.path for frame in one.frames}) == 1:
+            path = one.frames[0].path
+            named = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        else:
+            named = one.frames[0].description or folder.name
+        volume = _volume(one, folder, named)
+    if found.errors:
+        count, which = len(found.errors), f"files cannot be read and were passed over, the first: {found.errors[0]}"
+        said = f"1 file cannot be read and was passed over: {found.errors[0]}" if count == 1 else f"{count} {which}"
+        volume.metadata["messages"].append(said)
+    return volume
 
 
-def _find_series(folder: Path) -> dict[tuple[str, str], list[_Entry]]:
-    found: dict[tuple[str, str], list[_Entry]] = defaultdict(list)
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.name.startswith(".") or not _looks_dicom(path):
-            continue
-        with reading(path, "a DICOM image"):
-            header = _load(path, stop_before_pixels=True)
-            if "Rows" not in header or str(header.get("Modality", "")) in _NO_SCAN:
-                continue
-            title = str(header.get("SeriesDescription", "") or header.get("Modality", "") or "unnamed")
-            entry = _Entry(
-                path,
-                Slice.of(header),
-                int(header.get("InstanceNumber") or 0),
-                _shape(header),
-                str(header.get("SOPInstanceUID", "")),
-            )
-        found[str(header.get("SeriesInstanceUID", "")), title].append(entry)
-    return found
+def list_series(path: PathLike) -> list[SeriesInfo]:
+    """Return the series in a folder, or the volumes in a file; nothing about the patient.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at ``path``, or it cannot be read.
+    """
+    path = existing(path)
+    with reading(path, WHAT):
+        if path.is_dir():
+            found = find(path)
+            if found.errors and not found.frames:
+                raise found.errors[0]
+            series = sort_out(found.frames)
+        else:
+            series = _in_file(path)
+    return [one.info(number) for number, one in enumerate(series, start=1)]
 
 
-def _shape(header: Any) -> tuple[int, int, int]:
-    return int(header.Rows), int(header.Columns), int(header.get("NumberOfFrames") or 1)
-
-
-def _stack(folder: Path, entries: list[_Entry]) -> Volume:
-    shapes = sorted({entry.shape for entry in entries})
-    if len(shapes) > 1 or shapes[0][2] > 1:
-        raise InputError(
-            f"The files in '{folder.name}' do not form one stack: sizes (rows, columns, frames) "
-            f"{', '.join(map(str, shapes[:4]))}. Keep only the files of one size, or open one file."
-        )
-    messages: list[str] = []
-    planes = [entry.slice for entry in entries if entry.slice is not None]
-    if len(planes) == len(entries):
-        affine, order, messages = stack_affine(planes, folder.name)
-    else:
-        order = sorted(range(len(entries)), key=lambda i: (entries[i].number, entries[i].path.name))
-        messages.append("The files give no position; slices are in the order of their instance numbers.")
-    slices: list[Array] = []
-    for entry in (entries[i] for i in order):
-        with reading(entry.path, "a DICOM image"):
-            dataset = _dataset(entry.path)
-            slices.append(pixels_of(dataset, entry.path.name)[:, 0])
-    if len({piece.shape for piece in slices}) > 1:
-        raise InputError(f"'{folder.name}' mixes grey and colour images. Keep one kind in the folder.")
-    unit: Unit = "mm"
-    if len(planes) != len(entries):
-        affine, unit, _ = _plane_grid(dataset)
-    sources = [source for i in order for source in _sources(entries[i].path, entries[i].uid, [0])]
-    return Volume(
-        data=np.stack(slices, axis=1),
-        affine=affine,
-        unit=unit,
-        name=str(dataset.get("SeriesDescription", "") or folder.name),
-        metadata={"source_path": str(folder), "messages": messages, "dicom": _identity(dataset) | {"slices": sources}},
-    )
-
-
-def _looks_dicom(path: Path) -> bool:
-    if path.name.upper() == "DICOMDIR":
-        return False
+def _in_file(path: Path) -> list[Series]:
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".ima", ".dicom")
+        header = load(file)
+        stored = stored_in(file, header) if "Rows" in header and "Columns" in header else None
+    if stored is None:
+        header = load(path, pixels=True)
+    check_scan(header, path, pixels=stored is not None)
+    return sort_out(frames_of(path, header, stored))
 
 
-def _load(path: Path, *, stop_before_pixels: bool = False) -> Any:
-    import pydicom
-    from pydicom.uid import ImplicitVRLittleEndian
-
-    # Old exports lack the preamble; what is no DICOM at all then has no Rows, which the callers check.
-    dataset = pydicom.dcmread(path, force=True, stop_before_pixels=stop_before_pixels)
-    if not hasattr(dataset, "file_meta") or "TransferSyntaxUID" not in dataset.file_meta:
-        if not hasattr(dataset, "file_meta"):
-            dataset.file_meta = pydicom.dataset.FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    return dataset
-
-
-def _dataset(path: Path) -> Any:
-    dataset = _load(path)
-    kind = _NO_SCAN.get(str(dataset.get("Modality", "")))
-    if kind is not None:
-        raise InputError(f"'{path.name}' holds {kind}, not a scan. Open the images it belongs to.")
-    if (
-        "Rows" not in dataset
-        or "Columns" not in dataset
-        or not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
-    ):
-        raise InputError(f"'{path.name}' holds no image (or is no DICOM file). Open a DICOM file with pixels in it.")
-    return dataset
+def _volume(one: Series, source: Path, name: str) -> Volume:
+    frames = one.frames
+    header = load(frames[0].path)
+    affine, unit, order, messages = _grid(frames, header)
+    frames = [frames[index] for index in order]
+    data = _fast(frames) if all(frame.stored is not None for frame in frames) else _decoded(frames)
+    metadata: dict[str, Any] = {"source_path": str(source), "messages": [*one.messages, *messages]}
+    if one.part:
+        metadata["series"] = one.part
+    if frames[0].slice is None and len(frames) > 1 and _is_film(header):
+        metadata["stack_axis"] = "t"
+    metadata["dicom"] = _identity(header) | {
+        "slices": [{"file": str(frame.path.absolute()), "uid": frame.uid, "frame": frame.index + 1} for frame in frames]
+    }
+    return Volume(data=data, affine=affine, unit=unit, name=name, metadata=metadata)
 
 
-def _frames_grid(dataset: Any, frames: int) -> tuple[npt.NDArray[np.float64], Unit, Sequence[int], list[str]]:
-    if frames > 1:
-        planes = [plane for frame in range(frames) if (plane := _frame_plane(dataset, frame)) is not None]
-        if len(planes) == frames:
-            affine, order, messages = stack_affine(planes, "the file")
-            return affine, "mm", order, messages
-    affine, unit, messages = _plane_grid(dataset)
-    return affine, unit, range(frames), messages
+def _fast(frames: list[Frame]) -> Array:
+    """Read uncompressed values straight into place, (1, Z, Y, X)."""
+    kinds = sorted({frame.stored.dtype for frame in frames if frame.stored is not None})
+    if len(kinds) > 1:
+        return _decoded(frames)
+    out = np.empty((len(frames), *frames[0].size), dtype=kinds[0])
+
+    def fill(z: int) -> tuple[int, int]:
+        stored = frames[z].stored
+        assert stored is not None
+        try:
+            return read_stored(frames[z].path, stored, out[z])
+        except Exception as error:
+            raise as_input_error(error, frames[z].path, WHAT) from error
+
+    spans = list(in_threads(fill, range(len(frames))))
+    pairs = [frame.stored.rescale for frame in frames if frame.stored is not None]
+    span = min(low for low, _ in spans), max(high for _, high in spans)
+    return rescaled(out, pairs, span)[None]
 
 
-def _frame_plane(dataset: Any, frame: int) -> Slice | None:
-    merged: dict[str, Any] = {}
-    for name in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
-        for item in functional_groups(dataset, frame, name):
-            for element in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
-                if element in item:
-                    merged.setdefault(element, item[element].value)
-    return Slice.of(merged)
+def _decoded(frames: list[Frame]) -> Array:
+    """Decode files one by one in threads and put their frames in place, (C, Z, Y, X)."""
+    places: dict[Path, list[int]] = {}
+    for z, frame in enumerate(frames):
+        places.setdefault(frame.path, []).append(z)
+    out: Array | None = None
+    for path, pixels in zip(places, in_threads(_file_pixels, list(places)), strict=True):
+        if out is None:
+            out = np.empty((pixels.shape[0], len(frames), *pixels.shape[2:]), dtype=pixels.dtype)
+        if pixels.shape[::2] != out.shape[::2] or pixels.shape[3] != out.shape[3]:
+            raise InputError(f"'{path.name}' has other channels or another size than the rest. Keep one kind of image.")
+        if np.result_type(out, pixels) != out.dtype:
+            out = out.astype(np.result_type(out, pixels))
+        for z in places[path]:
+            out[:, z] = pixels[:, frames[z].index]
+    assert out is not None
+    return out
+
+
+def _file_pixels(path: Path) -> Array:
+    try:
+        dataset = load(path, pixels=True)
+        check_scan(dataset, path)
+        return pixels_of(dataset, path.name)
+    except Exception as error:
+        raise as_input_error(error, path, WHAT) from error
+
+
+def _grid(frames: list[Frame], header: Any) -> tuple[npt.NDArray[np.float64], Unit, Sequence[int], list[str]]:
+    planes = [frame.slice for frame in frames if frame.slice is not None]
+    if len(planes) == len(frames) > 1:
+        affine, order, messages = stack_affine(planes)
+        return affine, "mm", order, messages
+    affine, unit, messages = _plane_grid(header)
+    if len(frames) == 1 or frames[0].count > 1:
+        return affine, unit, range(len(frames)), messages
+    order = sorted(range(len(frames)), key=lambda i: (frames[i].number, frames[i].path.name))
+    messages.append("The files give no position; slices are in the order of their instance numbers.")
+    return affine, unit, order, messages
+
+
+def _is_film(header: Any) -> bool:
+    """Return whether frames without positions follow each other in time."""
+    return any(header.get(name) for name in ("FrameTime", "FrameTimeVector", "CineRate"))
 
 
 def _plane_grid(dataset: Any) -> tuple[npt.NDArray[np.float64], Unit, list[str]]:
     """Return the affine of one slice, or of frames that give no positions of their own."""
-    plane = Slice.of(dataset) or _frame_plane(dataset, 0)
+    plane = plane_in(dataset) or plane_of(dataset, 0)
     step = float(dataset.get("SpacingBetweenSlices") or dataset.get("SliceThickness") or 0)
     if plane is not None:
         return plane_affine(plane, abs(step) or plane.thickness or 1.0), "mm", []
@@ -234,11 +238,6 @@ def _plane_grid(dataset: Any) -> tuple[npt.NDArray[np.float64], Unit, list[str]]
     if rows_columns is None or min(rows_columns) <= 0:
         return np.eye(4), "pixel", messages
     return np.diag([abs(step) or 1.0, *rows_columns, 1.0]), "mm", messages
-
-
-def _sources(path: Path, uid: str, order: Sequence[int]) -> list[dict[str, Any]]:
-    """Return where each slice comes from: file, SOP Instance UID and, counted from 1 as in DICOM, the frame in it."""
-    return [{"file": str(path.absolute()), "uid": uid, "frame": frame + 1} for frame in order]
 
 
 def _identity(dataset: Any) -> dict[str, Any]:

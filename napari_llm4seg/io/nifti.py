@@ -12,7 +12,8 @@ import numpy.typing as npt
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import replacing
 from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of, storable
-from napari_llm4seg.volume import Unit, Volume
+from napari_llm4seg.io._time import TimeStack
+from napari_llm4seg.volume import Kind, Unit, Volume
 
 Array = npt.NDArray[Any]
 Matrix = npt.NDArray[np.float64]
@@ -45,17 +46,18 @@ def _nibabel() -> Any:
     return nibabel
 
 
-def read(path: PathLike) -> Volume:
+def read(path: PathLike, *, some_channels: bool = True) -> Volume | TimeStack:
     """Read a NIfTI-1 or NIfTI-2 file.
 
-    Two axes give one slice, a fourth (or fifth) axis of at most four entries gives channels. Values keep their type;
-    where the header scales them they become float32 (float64 if they were wider than 16 bit). Files without a unit
-    are taken as mm, as everybody does. A file whose intent is "label" gives labels.
+    Two axes give one slice. A fourth axis is time; with at most four entries it is taken for channels if
+    ``some_channels``, and a fifth always is. Values keep their type; where the header scales them they become float32
+    (float64 if they were wider than 16 bit). Files without a unit are taken as mm, as everybody does. A file whose
+    intent is "label" gives labels.
 
     Raises
     ------
     InputError
-        If the file is missing, damaged or cut off, is a time series, or holds RGB structures or complex values.
+        If the file is missing, damaged or cut off, or holds RGB structures or complex values.
     """
     path = existing(path)
     nib = _nibabel()
@@ -64,18 +66,22 @@ def read(path: PathLike) -> Volume:
         if not isinstance(image, nib.nifti1.Nifti1Pair):
             raise InputError(f"'{path.name}' is of another format ({type(image).__name__}). Convert it to .nii.gz.")
         header = image.header
-        data = _four_axes(_values(image, path.name), path.name)
+        data = _five_axes(_values(image, path.name), path.name, some_channels)
         affine, unit = _affine(header, np.asarray(image.affine, dtype=np.float64))
         label = int(header["intent_code"]) == _LABEL_INTENT and data.dtype.kind in "ui"
         metadata = {"source_path": str(path), "nifti": _grid_fields(header, affine)}
-    return Volume(
-        data=data,
-        affine=affine,
-        kind="label" if label else "intensity",
-        unit=unit,
-        name=stem_of(path),
-        metadata=metadata,
-    )
+        seconds = _seconds(header)
+    kind: Kind = "label" if label else "intensity"
+    if data.shape[1] == 1:
+        return Volume(data[:, 0], affine, kind, unit, stem_of(path), metadata)
+    return TimeStack(data, affine, unit, stem_of(path), kind, seconds, metadata)
+
+
+def _seconds(header: Any) -> float | None:
+    """Return the time between the volumes of a series, where the header says it."""
+    factor = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(header.get_xyzt_units()[1])
+    step = float(header["pixdim"][4])
+    return step * factor if factor is not None and np.isfinite(step) and step > 0 else None
 
 
 def _values(image: Any, name: str) -> Array:
@@ -89,24 +95,19 @@ def _values(image: Any, name: str) -> Array:
     return plain(np.asarray(proxy), name)
 
 
-def _four_axes(array: Array, name: str) -> Array:
+def _five_axes(array: Array, name: str, some_channels: bool) -> Array:
+    """Return (C, T, Z, Y, X) from (x, y, z, t, channel)."""
     shape = array.shape
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
-    if array.ndim == 5 and array.shape[3] == 1:
-        array = array[:, :, :, 0]
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim == 3:
-        return np.asarray(array.T[None])
-    if array.ndim == 4 and array.shape[3] <= _MOST_CHANNELS:
-        return np.asarray(array.T)
-    if array.ndim == 4:
+    if array.ndim < 2 or array.ndim > 5:
         raise InputError(
-            f"'{name}' holds {array.shape[3]} volumes (time points or channels), at most {_MOST_CHANNELS} are read "
-            "together as channels. Save the one you need as its own file."
+            f"'{name}' has the axes {shape}; a scan has two or three, and one each for time and channels. "
+            "Save one volume."
         )
-    raise InputError(f"'{name}' has the axes {shape}; a scan has two or three, and one for channels. Save one volume.")
+    if array.ndim == 4 and some_channels and array.shape[3] <= _MOST_CHANNELS:
+        array = array[:, :, :, None]
+    return np.asarray(array.reshape(*array.shape, *[1] * (5 - array.ndim)).T)
 
 
 def _affine(header: Any, ras: Matrix) -> tuple[Matrix, Unit]:

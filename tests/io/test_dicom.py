@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -12,63 +11,15 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
+from pydicom.dataset import Dataset
+from pydicom.uid import UltrasoundMultiFrameImageStorage
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.io import read
+from tests.io.made_dicom import made, made_series, save
 
 FILES = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CARRIED = Path(pydicom.__file__).parent / "data" / "test_files"
-
-
-def made(pixels: np.ndarray, series: str = "1.2.3", **elements: Any) -> Dataset:
-    """Return a CT slice (or frames, or colour) with ``elements`` set."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.Modality = "1.2", series, "CT"
-    colour = pixels.ndim == 3 and pixels.shape[-1] == 3
-    if pixels.ndim == 3 and not colour:
-        dataset.NumberOfFrames = pixels.shape[0]
-    dataset.Rows, dataset.Columns = pixels.shape[:2] if colour else pixels.shape[-2:]
-    dataset.SamplesPerPixel = 3 if colour else 1
-    dataset.PlanarConfiguration = 0
-    dataset.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = pixels.itemsize * 8
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-    dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
-    for name, value in elements.items():
-        setattr(dataset, name, value)
-    return dataset
-
-
-def save(dataset: Dataset, path: Path) -> Path:
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def made_series(folder: Path, shape: tuple[int, int, int], turn: np.ndarray, step: float, seed: int = 0) -> np.ndarray:
-    """Save a series whose files are named in random order; return its values along the normal."""
-    rng = np.random.default_rng(seed)
-    values = rng.integers(-1000, 1000, shape).astype(np.int16)
-    names = rng.permutation(shape[0])
-    for z in range(shape[0]):
-        save(
-            made(
-                values[z],
-                ImageOrientationPatient=[*turn[0], *turn[1]],
-                ImagePositionPatient=list(np.array([10.0, -20.0, 30.0]) + z * step * turn[2]),
-                PixelSpacing=[0.5, 0.75],
-                SliceThickness=1.0,
-                InstanceNumber=shape[0] - z,
-            ),
-            folder / f"{names[z]:04d}",
-        )
-    return values
 
 
 # Refused for a reason, each by name, so that no other one slips away unnoticed.
@@ -264,49 +215,6 @@ def test_series_agrees_with_simpleitk(
     for index in [(0, 0, 0), tuple(n - 1 for n in shape)]:
         expected = image.TransformIndexToPhysicalPoint(tuple(int(i) for i in index[::-1]))[::-1]
         np.testing.assert_allclose((volume.affine @ (*index, 1.0))[:3], expected, atol=1e-2)
-
-
-def test_tilted_gantry_gives_a_sheared_grid(tmp_path: Path) -> None:
-    for z in range(4):
-        position = [0.0, 0.5 * z, 3.0 * z]
-        pixels = np.full((3, 3), z, np.int16)
-        elements = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1]}
-        save(made(pixels, ImagePositionPatient=position, **elements), tmp_path / f"{3 - z}")
-    volume = read(tmp_path)
-    np.testing.assert_allclose(volume.affine[:3, 0], (3, 0.5, 0))
-
-
-def test_folders_that_are_no_single_series(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no DICOM image"):
-        read(tmp_path)
-    turn = np.eye(3)
-    made_series(tmp_path, (3, 2, 2), turn, 2.0)
-    extra = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [0.5, 0.75]}
-    other = made(np.eye(2, dtype=np.int16), "9.9", SeriesDescription="Scout", ImagePositionPatient=[0, 0, 0], **extra)
-    save(other, tmp_path / "other")
-    with pytest.raises(InputError, match=r"2 series: CT \(3 files\), Scout \(1 files\)"):
-        read(tmp_path)
-    (tmp_path / "other").unlink()
-    save(made(np.eye(2, dtype=np.int16), ImagePositionPatient=[10, -20, 30], **extra), tmp_path / "twin")
-    with pytest.raises(InputError, match="at one position"):
-        read(tmp_path)
-    save(made(np.eye(3, dtype=np.int16), ImagePositionPatient=[10, -20, 90], **extra), tmp_path / "twin")
-    with pytest.raises(InputError, match="one stack"):
-        read(tmp_path)
-    extra["ImageOrientationPatient"] = [1, 0, 0, 0, 0, 1]
-    save(made(np.eye(2, dtype=np.int16), ImagePositionPatient=[10, -20, 90], **extra), tmp_path / "twin")
-    with pytest.raises(InputError, match="direction"):
-        read(tmp_path)
-
-
-def test_missing_slice_is_said_and_damaged_one_named(tmp_path: Path) -> None:
-    made_series(tmp_path, (5, 2, 2), np.eye(3), 2.0)
-    by_place = sorted(tmp_path.iterdir(), key=lambda path: pydicom.dcmread(path).ImagePositionPatient[2])
-    by_place[2].unlink()
-    assert "unevenly spaced, 2 to 4 mm" in read(tmp_path).metadata["messages"][0]
-    by_place[1].write_bytes(by_place[1].read_bytes()[:-4])
-    with pytest.raises(InputError, match=by_place[1].name):
-        read(tmp_path)
 
 
 def test_series_without_positions_goes_by_number(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.io import nifti, read, write
+from napari_llm4seg.io import TimeStack, nifti, read, read_stack, write
 from napari_llm4seg.volume import Prediction, Volume, affine_from_spacing
 
 FILES = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -189,8 +189,8 @@ def test_flat_image_without_thickness(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "words"),
     [
-        (np.zeros((4, 5, 6, 7), np.uint8), "7 volumes"),
-        (np.zeros((4, 5, 6, 2, 3), np.uint8), "axes"),
+        (np.zeros((4, 5, 6, 7), np.uint8), "holds 7 time points.*--time T"),
+        (np.zeros((4, 5, 6, 2, 3, 2), np.uint8), "axes"),
         (np.zeros((4, 5, 6), np.complex64), "complex"),
         (np.zeros((4, 5, 6), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])), "RGB structures"),
     ],
@@ -199,6 +199,34 @@ def test_what_is_refused(tmp_path: Path, array: np.ndarray, words: str) -> None:
     nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "a.nii.gz")
     with pytest.raises(InputError, match=words):
         read(tmp_path / "a.nii.gz")
+
+
+def test_time_points_are_chosen_or_come_together(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 99, (4, 5, 6, 7, 2)).astype(np.int16)
+    image = nib.Nifti1Image(values, np.diag([1.0, 2.0, 3.0, 1.0]))
+    image.header.set_xyzt_units("mm", "msec")
+    image.header["pixdim"][4] = 1500
+    nib.save(image, tmp_path / "a.nii.gz")
+    stack = read_stack(tmp_path / "a.nii.gz")
+    assert isinstance(stack, TimeStack)
+    assert (stack.data.shape, stack.seconds, stack.unit) == ((2, 7, 6, 5, 4), 1.5, "mm")
+    chosen = read(tmp_path / "a.nii.gz", time=3)
+    np.testing.assert_array_equal(chosen.data, values[:, :, :, 2].T)
+    np.testing.assert_array_equal(chosen.affine, stack.affine)
+    np.testing.assert_allclose(chosen.spacing, (3, 2, 1))
+    for time in (0, 8, -1):
+        with pytest.raises(InputError, match="time points 1 to 7"):
+            read(tmp_path / "a.nii.gz", time=time)
+
+
+def test_a_few_volumes_are_channels_unless_a_time_is_chosen(tmp_path: Path) -> None:
+    values = np.arange(2 * 3 * 4 * 2, dtype=np.uint8).reshape(2, 3, 4, 2)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
+    assert read(tmp_path / "a.nii").channels == 2
+    np.testing.assert_array_equal(read(tmp_path / "a.nii", time=2).data[0], values[..., 1].T)
+    nib.save(nib.Nifti1Image(values[..., 0], np.eye(4)), tmp_path / "b.nii")
+    with pytest.raises(InputError, match="no time points"):
+        read(tmp_path / "b.nii", time=2)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
