@@ -40,7 +40,7 @@ Model = Annotated[
 
 @guarded
 def segment(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Scans; a folder is one DICOM series.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Scans; a folder is DICOM.")],
     out: Annotated[
         Path,
         typer.Option("-o", "--out", help="A folder, or for one scan a file (.nii.gz, .nrrd, .mha, .tif, .png, .npy)."),
@@ -54,6 +54,13 @@ def segment(
         Path | None,
         typer.Option("--probabilities", help="Also write the probabilities (.nii.gz or .npy; one scan only)."),
     ] = None,
+    series: Annotated[
+        str | None,
+        typer.Option("--series", metavar="N|UID", help="Which DICOM series of a folder; without it they are listed."),
+    ] = None,
+    time_point: Annotated[
+        int | None, typer.Option("--time", metavar="T", help="Which time point of a scan with several, from 1.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Segment scans and write their masks."""
@@ -64,7 +71,7 @@ def segment(
     taken: set[Path] = set()
     cases = []
     for path in inputs:
-        extras = Extras(overlay, probabilities)
+        extras = Extras(overlay, probabilities, series, time_point)
         cases.append(_case(predictor, path, out, single, extras, taken))
         if not as_json:
             _say(cases[-1])
@@ -80,10 +87,12 @@ def segment(
 
 @dataclass(frozen=True)
 class Extras:
-    """Files that may be written beside the mask."""
+    """What may be asked for beside the mask of the whole scan: files to write, and which part of the scan is meant."""
 
     overlay: Path | None = None
     probabilities: Path | None = None
+    series: str | None = None
+    time: int | None = None
 
 
 def names_a_file(out: Path) -> bool:
@@ -194,7 +203,7 @@ def segment_file(
     from napari_llm4seg.io import read, write
     from napari_llm4seg.io.raster import write_overlay
 
-    volume = read(path)
+    volume = read(path, series=extras.series, time=extras.time)
     place = target(volume)
     with ProgressLine(path.name) as progress:
         prediction = predictor.predict(volume, progress=progress, keep_probabilities=extras.probabilities is not None)

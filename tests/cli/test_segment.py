@@ -15,6 +15,7 @@ from napari_llm4seg.cli.segment import FORMATS, _target, names_a_file
 from napari_llm4seg.io import WRITERS, read
 from napari_llm4seg.volume import Volume, affine_from_spacing
 from tests.cli.helpers import save_model
+from tests.io.made_dicom import made, save
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -152,3 +153,27 @@ def test_no_mask_is_written_over_another(names, slices, unit) -> None:
     assert len(set(places)) == len(places)
     assert all(place.parent == Path("out") for place in places)
     assert slices == 1 or all(place.suffix != ".png" for place in places)
+
+
+def test_a_series_is_listed_and_chosen(llm4seg, everywhere, tmp_path) -> None:
+    place = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1]}
+    for number, (series, z) in enumerate([("1.1", 0), ("1.1", 5), ("2.2", 0)]):
+        slice_ = made(np.zeros((8, 9), np.int16), series, ImagePositionPatient=[0, 0, z], **place)
+        (tmp_path / "ct").mkdir(exist_ok=True)
+        save(slice_, tmp_path / "ct" / str(number))
+    answer = llm4seg("segment", tmp_path / "ct", "-o", tmp_path / "out", "-m", everywhere)
+    assert answer.status == 1
+    assert "--series N" in answer.err
+    assert "1: CT, 2 slices of 9 × 8; 2: CT, 1 image of 9 × 8" in answer.err
+    answer = llm4seg("segment", tmp_path / "ct", "--series", "1.1", "-o", tmp_path / "m.nii.gz", "-m", everywhere)
+    assert answer.status == 0
+    assert read(tmp_path / "m.nii.gz").n_slices == 2
+
+
+def test_a_time_point_is_chosen(llm4seg, everywhere, tmp_path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((9, 8, 2, 6), np.uint8), np.eye(4)), tmp_path / "f.nii.gz")
+    answer = llm4seg("segment", tmp_path / "f.nii.gz", "-o", tmp_path / "m.nii.gz", "-m", everywhere)
+    assert (answer.status, "6 time points" in answer.err, "--time T" in answer.err) == (1, True, True)
+    answer = llm4seg("segment", tmp_path / "f.nii.gz", "--time", 6, "-o", tmp_path / "m.nii.gz", "-m", everywhere)
+    assert answer.status == 0
+    assert read(tmp_path / "m.nii.gz").grid == (2, 8, 9)
