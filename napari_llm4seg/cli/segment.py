@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_llm4seg.volume import Prediction, Volume
 
 # Those of io.WRITERS, which is not imported here because it brings numpy.
-FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".tif", ".tiff", ".npy", ".png")
+FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".dcm", ".tif", ".tiff", ".npy", ".png")
 DEFAULT_MODEL = "breast-ultrasound"
 
 Model = Annotated[
@@ -43,7 +43,9 @@ def segment(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Scans; a folder is DICOM.")],
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", help="A folder, or for one scan a file (.nii.gz, .nrrd, .mha, .tif, .png, .npy)."),
+        typer.Option(
+            "-o", "--out", help="A folder, or for one scan a file (.nii.gz, .nrrd, .mha, .dcm, .tif, .png, .npy)."
+        ),
     ],
     model: Model = None,
     device: Device = "auto",
@@ -110,8 +112,6 @@ def names_a_file(out: Path) -> bool:
         return False
     if name.endswith(FORMATS):
         return True
-    if name.endswith(".dcm"):
-        raise WrongUse(f"'{out}': DICOM-SEG cannot be written yet; use {_known()}.")
     # a dot may be part of a folder's name, as in "results.2026-11"
     if out.suffix[1:].isalpha() or out.is_file():
         raise WrongUse(f"'{out}': {out.suffix} cannot be written; use {_known()}, or make that folder first.")
@@ -119,7 +119,7 @@ def names_a_file(out: Path) -> bool:
 
 
 def _known() -> str:
-    return ".nii.gz, .nrrd, .mha, .tif, .npy or .png (one slice)"
+    return ".nii.gz, .nrrd, .mha, .dcm (DICOM-SEG), .tif, .npy or .png (one slice)"
 
 
 def _check_use(

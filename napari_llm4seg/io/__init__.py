@@ -46,11 +46,12 @@ WRITERS: dict[str, str] = {
     ".npy": "npy",
     ".nrrd": "itk_write",
     ".mha": "itk_write",
+    ".dcm": "dicom_seg_write",
 }
 # What a result needs of the scan it was made from, to lie on that grid as the scan's own file says it.
 _GRID_KEYS = ("nifti", "dicom", "source_path")
 _READABLE = "NIfTI (.nii, .nii.gz), DICOM (.dcm or a folder), TIFF, PNG, JPEG, BMP or .npy"
-_WRITABLE = ".nii.gz, .nrrd, .mha, .tif, .npy, or .png for a single slice"
+_WRITABLE = ".nii.gz, .nrrd, .mha, .dcm (DICOM-SEG), .tif, .npy, or .png for a single slice"
 
 
 def _module(name: str) -> ModuleType:
@@ -152,8 +153,8 @@ def write(path: PathLike, result: Prediction | Volume, like: Volume | None = Non
     Parameters
     ----------
     path : str or path
-        Suffix ``.nii.gz``, ``.nii``, ``.nrrd`` (``.seg.nrrd``), ``.mha``, ``.tif``, ``.tiff``, ``.npy``, or ``.png``
-        for a single slice.
+        Suffix ``.nii.gz``, ``.nii``, ``.nrrd`` (``.seg.nrrd``), ``.mha``, ``.dcm`` (DICOM-SEG of a DICOM
+        scan), ``.tif``, ``.tiff``, ``.npy``, or ``.png`` for a single slice.
     result : Prediction or Volume
         Of a prediction the labels are written; the values in the file are the label values.
     like : Volume, optional

@@ -30,13 +30,16 @@ from napari_llm4seg.volume import Unit, Volume
 
 Array = npt.NDArray[Any]
 
+# Segmentation Storage and Label Map Segmentation Storage.
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+
 
 def read(path: PathLike, series: str | int | None = None) -> Volume:
     """Read one DICOM file; its frames become slices.
 
     Rescale slope and intercept are applied, MONOCHROME1 is inverted (not in CT, PET and NM, whose values are
     quantities), palettes and YBR become RGB. Position, orientation and pixel spacing give the affine; an ultrasound
-    image without them takes the physical deltas of its largest region.
+    image without them takes the physical deltas of its largest region. A segmentation gives labels.
 
     Parameters
     ----------
@@ -61,6 +64,10 @@ def read(path: PathLike, series: str | int | None = None) -> Volume:
     if path.is_dir():
         return read_series(path, series)
     with reading(path, WHAT):
+        if _is_segmentation(path):
+            from napari_llm4seg.io import dicom_seg
+
+            return dicom_seg.read(path)
         one = chosen(_in_file(path), series, path.name)
         named = path.stem if path.suffix.lower() in SUFFIXES else path.name
         return _volume(one, path, named)
@@ -123,6 +130,8 @@ def list_series(path: PathLike) -> list[SeriesInfo]:
             if found.errors and not found.frames:
                 raise found.errors[0]
             series = sort_out(found.frames)
+        elif _is_segmentation(path):
+            return []
         else:
             series = _in_file(path)
     return [one.info(number) for number, one in enumerate(series, start=1)]
@@ -136,6 +145,10 @@ def _in_file(path: Path) -> list[Series]:
         header = load(path, pixels=True)
     check_scan(header, path, pixels=stored is not None)
     return sort_out(frames_of(path, header, stored))
+
+
+def _is_segmentation(path: Path) -> bool:
+    return str(load(path, ["SOPClassUID"]).get("SOPClassUID", "")) in SEGMENTATIONS
 
 
 def _volume(one: Series, source: Path, name: str) -> Volume:

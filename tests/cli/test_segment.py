@@ -96,7 +96,7 @@ def test_the_checkpoints_own_threshold_decides(llm4seg, tmp_path, scan) -> None:
     assert "nothing found" in answer.out
 
 
-@pytest.mark.parametrize("name", ["mask.dcm", "mask.jpg", "mask.xyz"])
+@pytest.mark.parametrize("name", ["mask.ima", "mask.jpg", "mask.xyz"])
 def test_formats_that_cannot_be_written(llm4seg, scan, tmp_path, name) -> None:
     answer = llm4seg("segment", scan, "-o", tmp_path / name)
     assert answer.status == 2

@@ -25,7 +25,7 @@ CARRIED = Path(pydicom.__file__).parent / "data" / "test_files"
 # Refused for a reason, each by name, so that no other one slips away unnoticed.
 NO_IMAGE = {
     "ExplVR_BigEndNoMeta.dcm", "ExplVR_LitEndNoMeta.dcm", "UN_sequence.dcm", "badVR.dcm", "empty_charset_LEI.dcm",
-    "liver_1frame.dcm", "liver_expb_1frame.dcm", "meta_missing_tsyntax.dcm", "nested_priv_SQ.dcm", "no_meta.dcm",
+    "meta_missing_tsyntax.dcm", "nested_priv_SQ.dcm", "no_meta.dcm",
     "no_meta_group_length.dcm", "priv_SQ.dcm", "reportsi.dcm", "reportsi_with_empty_number_tags.dcm", "rtdose.dcm",
     "rtdose_1frame.dcm", "rtdose_expb.dcm", "rtdose_expb_1frame.dcm", "rtdose_rle.dcm", "rtdose_rle_1frame.dcm",
     "rtplan.dcm", "rtplan_truncated.dcm", "rtstruct.dcm", "test-SR.dcm", "waveform_ecg.dcm",
