@@ -40,6 +40,10 @@ class Objections(ConfigError):
         super().__init__(f"{self.lines[0]}{more}")
 
 
+class ProofError(LLM4SegError):
+    """A recorded map could not be shown to come from the computation that made the mask, so it is not drawn."""
+
+
 class DeviceError(LLM4SegError):
     """The asked-for device is absent, or its memory does not suffice even for one slice."""
 

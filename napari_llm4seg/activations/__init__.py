@@ -11,19 +11,24 @@ from napari_llm4seg.lazy import from_home
 
 if TYPE_CHECKING:
     from napari_llm4seg.activations.maps import activation_auc, activation_iou, activation_map, grow
-    from napari_llm4seg.activations.points import points_of
+    from napari_llm4seg.activations.points import inner_points_of, points_of
+    from napari_llm4seg.activations.proof import Proof, prove, prove_layer
     from napari_llm4seg.activations.recorder import ActivationRecorder, Activations
     from napari_llm4seg.activations.spectrum import Spectrum, spectrum_of
 
 __all__ = [
     "ActivationRecorder",
     "Activations",
+    "Proof",
     "Spectrum",
     "activation_auc",
     "activation_iou",
     "activation_map",
     "grow",
+    "inner_points_of",
     "points_of",
+    "prove",
+    "prove_layer",
     "spectrum_of",
 ]
 
@@ -31,12 +36,16 @@ __all__ = [
 _HOME = {
     "ActivationRecorder": "recorder",
     "Activations": "recorder",
+    "Proof": "proof",
     "Spectrum": "spectrum",
     "activation_auc": "maps",
     "activation_iou": "maps",
     "activation_map": "maps",
     "grow": "maps",
+    "inner_points_of": "points",
     "points_of": "points",
+    "prove": "proof",
+    "prove_layer": "proof",
     "spectrum_of": "spectrum",
 }
 

@@ -35,6 +35,10 @@ class Backbone(nn.Module, ABC):
     def decode(self, features: list[Tensor]) -> Tensor:
         """Return logits (B, K, *grid) from ``encode``'s features, whose last may have passed a block."""
 
+    @abstractmethod
+    def decoder_stages(self) -> list[nn.Module]:
+        """Return the modules whose outputs are the decoder's features (B, C, *grid), coarse to fine."""
+
     def fitting(self, grid: Sequence[int]) -> tuple[int, ...]:
         """Return the smallest sides not below ``grid`` that ``encode`` takes."""
         return tuple(side + -side % stride for side, stride in zip(grid, self.output_stride, strict=True))

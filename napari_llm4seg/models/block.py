@@ -103,11 +103,26 @@ class LLMBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return features (B, C, *grid) of the same shape."""
         grid = features.shape[2:]
-        tokens = self.bridge.enter(features)
-        mask = self.bridge.mask(tokens.shape[1], tokens.device)
-        for layer in self.running():
-            tokens = layer(tokens, self.bridge.angles(layer.spec, grid, tokens.device), mask)
+        tokens = self.through(self.bridge.enter(features), grid, self.running())
         return self.add(features, self.bridge.leave(tokens, grid))
+
+    def through(
+        self, tokens: Tensor, grid: Sequence[int], layers: Sequence[LLMLayer], mask: Tensor | None = None
+    ) -> Tensor:
+        """Return tokens (B, N, hidden) after ``layers``, one after the other.
+
+        Parameters
+        ----------
+        tokens : tensor (B, N, hidden)
+        grid : sizes whose product is N
+        layers : sequence of LLMLayer
+        mask : tensor (N, N) or (B, 1, N, N), bool, optional
+            In place of the block's own; True where the row's token may look at the column's.
+        """
+        mask = self.bridge.mask(tokens.shape[1], tokens.device) if mask is None else mask
+        for layer in layers:
+            tokens = layer(tokens, self.bridge.angles(layer.spec, grid, tokens.device), mask)
+        return tokens
 
     def add(self, features: Tensor, out: Tensor) -> Tensor:
         """Join the block's output with its input as the gate says."""

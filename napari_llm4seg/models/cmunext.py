@@ -140,6 +140,9 @@ class CMUNeXt(Backbone):
             features.append(x)
         return features
 
+    def decoder_stages(self) -> list[nn.Module]:
+        return [getattr(self, f"Up_conv{i}") for i in range(len(self.out_channels), 1, -1)]
+
     def decode(self, features: list[Tensor]) -> Tensor:
         x = features[-1]
         for i in range(len(features), 1, -1):

@@ -65,6 +65,9 @@ class DynUNet(Backbone):
             features.append(image)
         return features
 
+    def decoder_stages(self) -> list[nn.Module]:
+        return list(self.up)
+
     def decode(self, features: list[Tensor]) -> Tensor:
         logits: Tensor = self.head(self._rise(features)[-1])
         return logits

@@ -51,16 +51,26 @@ class LLM4SegNet(nn.Module):
             coarse, (B, K, *grid / stride), each side rounded up.
         """
         grid = image.shape[2:]
+        features = self.encode(image)
+        if self.block is not None:
+            features[-1] = self.block(features[-1])
+        if self.training and self.config.backbone.deep_supervision:
+            wanted = self.backbone.fitting(grid)
+            return tuple(_crop(logits, grid, wanted) for logits in self.backbone.decode_deep(features))
+        return self.decode(features, grid)
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return the encoder's features of an image (B, C, *grid) padded to the stride, shallow to deep."""
+        grid = image.shape[2:]
         wanted = self.backbone.fitting(grid)
         padding = [pad for side, full in zip(grid[::-1], wanted[::-1], strict=True) for pad in (0, full - side)]
         if any(padding):
             image = F.pad(image, padding, mode="replicate")
-        features = self.backbone.encode(image)
-        if self.block is not None:
-            features[-1] = self.block(features[-1])
-        if self.training and self.config.backbone.deep_supervision:
-            return tuple(_crop(logits, grid, wanted) for logits in self.backbone.decode_deep(features))
-        return _crop(self.backbone.decode(features), grid, wanted)
+        return self.backbone.encode(image)
+
+    def decode(self, features: list[Tensor], grid: Sequence[int]) -> Tensor:
+        """Return logits (B, K, *grid) from ``encode``'s features, whose last has passed the block."""
+        return _crop(self.backbone.decode(features), grid, self.backbone.fitting(grid))
 
     def llm_block(self) -> LLMBlock:
         """Return the block.

@@ -58,6 +58,9 @@ class UNet(Backbone):
             features.append(image)
         return features
 
+    def decoder_stages(self) -> list[nn.Module]:
+        return list(self.fuse)
+
     def decode(self, features: list[Tensor]) -> Tensor:
         x = features[-1]
         for up, fuse, skip in zip(self.up, self.fuse, features[-2::-1], strict=True):

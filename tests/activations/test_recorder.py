@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_llm4seg.activations import ActivationRecorder, points_of, spectrum_of
+from napari_llm4seg.activations import ActivationRecorder, inner_points_of, points_of, spectrum_of
 from napari_llm4seg.config import BackboneConfig, BlockConfig, LayerRef, ModelConfig
 from napari_llm4seg.errors import ConfigError
 from napari_llm4seg.models.bridge import to_features, to_tokens
@@ -40,8 +40,9 @@ def image(kind: str = "2-D") -> Tensor:
 
 def traces(net: LLM4SegNet) -> list[tuple[str, int, int, set[str]]]:
     """Return what a recorder could have left on any module."""
+    replaced = {"encode", "decode", "decode_deep", "mix"}
     return [
-        (name, len(m._forward_hooks), len(m._forward_pre_hooks), {"encode", "decode", "decode_deep"} & set(vars(m)))
+        (name, len(m._forward_hooks), len(m._forward_pre_hooks), replaced & set(vars(m)))
         for name, m in net.named_modules()
     ]
 
@@ -213,3 +214,73 @@ def test_unknown_points_and_what_was_not_recorded() -> None:
         net(image())
     with pytest.raises(ConfigError, match="recorded were bottleneck"):
         recorder.activations["decoder"]
+
+
+@pytest.mark.parametrize("kind", ["2-D", "3-D"])
+def test_inner_points_are_recorded_on_request_and_change_nothing(kind: str) -> None:
+    net, picture = network(kind), image(kind)
+    clean = traces(net)
+    with torch.inference_mode():
+        before = net(picture)
+        with ActivationRecorder(net, inner_points_of(net)) as recorder:
+            assert torch.equal(net(picture), before)
+    assert traces(net) == clean
+    seen = recorder.activations
+    tokens = seen["layer.2.mlp"].shape[1]
+    assert seen["layer.2.attention"].shape == (2, SPEC.heads, tokens, tokens)
+    assert seen["layer.1.v"].shape == (2, SPEC.heads, tokens, SPEC.head_dim)
+    assert [seen[f"decoder.{i}"].shape[1] for i in (1, 2)] == [8, 4]
+    assert not set(inner_points_of(net)) & set(points_of(net))
+
+
+def test_decoder_stages_end_in_the_logits() -> None:
+    net = network()
+    with torch.no_grad(), ActivationRecorder(net, ["decoder.2", "logits"]) as recorder:
+        net(image())
+        whole = net.backbone.Conv_1x1(recorder.activations["decoder.2"])
+    assert torch.equal(whole[..., : GRIDS["2-D"][0], : GRIDS["2-D"][1]], recorder.activations["logits"])
+
+
+def test_chosen_images_of_a_batch() -> None:
+    net, points = network(), ["bottleneck", "layer.1.attention"]
+    with torch.no_grad(), ActivationRecorder(net, points) as all_of_them:
+        net(image())
+    with torch.no_grad(), ActivationRecorder(net, points, items=[1]) as one:
+        net(image())
+    for name in points:
+        assert torch.equal(one.activations[name], all_of_them.activations[name][1:])
+
+
+def test_memory_is_bounded() -> None:
+    net = network()
+    clean = traces(net)
+    with torch.no_grad(), ActivationRecorder(net, ["layer.1.attention"]) as recorder:
+        net(image())
+    each = recorder.activations.n_bytes
+    bounded = ActivationRecorder(net, ["layer.1.attention"], limit=2 * each)
+
+    def run_three() -> None:
+        with torch.no_grad(), bounded:
+            for _ in range(3):
+                net(image())
+
+    with pytest.raises(ConfigError, match="half precision"):
+        run_three()
+    assert len(bounded.passes) == 2
+    assert traces(net) == clean
+    with torch.no_grad(), ActivationRecorder(net, ["layer.1.attention"], half=True) as half:
+        net(image())
+    assert half.activations.n_bytes == each / 2
+
+
+def test_a_paused_recorder_and_a_folded_twin_record_nothing() -> None:
+    net = network()
+    twin = net.folded()
+    with torch.no_grad(), ActivationRecorder(net, points_of(net) + inner_points_of(net)) as recorder:
+        with recorder.paused():
+            net(image())
+        twin(image())
+        assert not recorder.passes
+        assert not recorder._tensors
+        net(image())
+    assert len(recorder.passes) == 1

@@ -175,6 +175,49 @@ def test_the_real_qwen2_layer_agrees(weights_dir: Path) -> None:
     compare(config, tensors, tokens=64)
 
 
+def compare_recorded(config: dict[str, Any], tensors: dict[str, Tensor], grid: tuple[int, int], mask: str) -> None:
+    """Hold attention that was recorded in a network's forward to eager attention under the same mask and positions."""
+    from napari_llm4seg.activations import ActivationRecorder, prove_layer
+    from napari_llm4seg.config import BackboneConfig, BlockConfig, LayerRef, ModelConfig
+    from napari_llm4seg.models.llm4seg import LLM4SegNet
+
+    spec = LayerSpec.from_config(config)
+    reference = Reference(config, tensors, "eager")
+    block = BlockConfig.model_validate(
+        {"layers": [LayerRef(repository="made", index=0, sha256="0" * 64)], "hidden": spec.hidden, "mask": mask}
+    )
+    backbone = BackboneConfig(kind="cmunext", widths=(4, 8), depths=(1, 1), kernels=(3, 3))
+    torch.manual_seed(0)
+    layer = LLMLayer.from_tensors(spec, tensors)
+    net = LLM4SegNet(ModelConfig(backbone=backbone, block=block), [layer]).eval()
+    torch.nn.init.normal_(net.llm_block().bridge.adapter_in.weight)
+    with ActivationRecorder(net, ["layer.1.in", "layer.1.attention", "layer.1.out"]) as recorder:
+        net(torch.randn(1, 1, 2 * grid[0], 2 * grid[1]))
+    seen = recorder.activations
+    assert seen.grid == grid
+    rows = build_mask(grid[0] * grid[1], "causal" if mask == "causal" else "full")
+    wanted = reference.weights(seen["layer.1.in"], rows)
+    assert float((seen["layer.1.attention"] - wanted).abs().max()) < TOLERANCE
+    assert relative(seen["layer.1.out"], reference.run(seen["layer.1.in"], rows)) < TOLERANCE
+    assert prove_layer(seen, 1, layer).ok
+    other = reference.weights(seen["layer.1.in"], build_mask(len(rows), "full" if mask == "causal" else "causal"))
+    assert float((other - wanted).abs().max()) > 100 * TOLERANCE, "the mask makes no difference here"
+
+
+@pytest.mark.parametrize("mask", ["causal", "full"])
+def test_recorded_attention_of_smollm2_is_eager_attention(mask: str) -> None:
+    compare_recorded(*_smollm2(), (16, 16), mask)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("mask", ["causal", "full"])
+def test_recorded_attention_of_qwen2_is_eager_attention(weights_dir: Path, mask: str) -> None:
+    folder = weights_dir / "qwen2.5-coder-1.5b-instruct"
+    config = json.loads((folder / "config.json").read_text())
+    _, tensors = layer_from_gguf(folder / "layer27.gguf", 27, config)
+    compare_recorded(config, tensors, (8, 8), mask)
+
+
 @pytest.mark.parametrize("real", [False, True], ids=["random", "smollm2"])
 def test_paper_positions_are_what_the_published_call_computes(real: bool) -> None:
     """The published code hands [sin, cos] of the flat index, (1, T, 1), and no mask to a layer under SDPA."""
