@@ -264,16 +264,13 @@ def _target(path: Path, volume: Volume, out: Path, single: bool, taken: set[Path
 
 def in_words(rows: Sequence[dict[str, Any]], voxels: int) -> str:
     """Return what ``sizes`` found as a person says it; ``voxels`` are those of the scan."""
+    from napari_llm4seg.labels.measure import size_words
+
     found = []
     for row in rows:
         if not row["pixels"]:
             continue
-        size = f"{row['pixels']} pixels"
-        if "area_mm2" in row:
-            size = f"{row['area_mm2']:.1f} mm²"
-        elif "volume_ml" in row:
-            size = f"{row['volume_ml']:.2f} mL"
-        found.append(f"{row['name']} {size} ({100 * row['pixels'] / voxels:.1f} % of the scan)")
+        found.append(f"{row['name']} {size_words(row)} ({100 * row['pixels'] / voxels:.1f} % of the scan)")
     return ", ".join(found) or "nothing found"
 
 

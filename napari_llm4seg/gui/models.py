@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,47 @@ class Models:
 
     def read_sample(self, key: str) -> list[Volume]:
         return sample(key)
+
+    def find_cases(self, folder: Path, out: Path, cancel: Callable[[], bool]) -> Sequence[Any]:
+        from napari_llm4seg.io.cases import find_cases
+
+        return find_cases(folder, out, cancel)
+
+    def segment_cases(
+        self, predictor: Any, config: PredictConfig | None, cases: Sequence[Any], out: Path, ctx: Any
+    ) -> list[Any]:
+        from napari_llm4seg.predict.batch import run_batch
+        from napari_llm4seg.predict.case import made_by, segment_case
+
+        ready = predictor if config is None else self.configured(predictor, config)
+
+        finished = 0
+
+        def work(case: Any, place: Any) -> Any:
+            def tell(done: int, total: int, message: str = "") -> None:
+                ctx.progress(finished, len(cases), f"{case.name}: {message}" if total > 1 else case.name)
+
+            return segment_case(ready, case, place, tell, ctx.cancelled)
+
+        def ended(number: int, outcome: Any) -> None:
+            nonlocal finished
+            finished = number + 1
+            ctx.partial(("ended", number, outcome))
+
+        return run_batch(
+            cases,
+            out,
+            work,
+            made_by(ready),
+            on_start=lambda number, case: ctx.partial(("started", number, case)),
+            on_case=ended,
+            cancel=ctx.cancelled,
+        )
+
+    def read_case(self, case: Any, output: str) -> list[Volume]:
+        from napari_llm4seg.io import read
+
+        return [read(case.path), read(output)]
 
 
 def _warm_up(predictor: Any) -> None:

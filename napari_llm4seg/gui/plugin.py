@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from qtpy.QtCore import QEvent
 
+from napari_llm4seg.gui.controllers.batch import BatchController
 from napari_llm4seg.gui.controllers.masks import MaskController
 from napari_llm4seg.gui.controllers.ports import ModelSource
 from napari_llm4seg.gui.controllers.segment import SegmentController
@@ -58,17 +59,22 @@ class SegmentDock(SegmentWidget):
             return runner
 
         session = session_for(napari_viewer)
+        port = NapariPort(napari_viewer)
+        source: Any = models or Models(settings.models)
         self.controller = SegmentController(
             session,
-            NapariPort(napari_viewer),
-            models or Models(settings.models),
+            port,
+            source,
             self,
             make_runner,
             settings,
             dispatcher.post,
         )
         self.masks = MaskController(session, NapariMasks(napari_viewer), self.mask_row)
-        parts: tuple[Part, ...] = (self.controller, self.masks)
+        self.batches = BatchController(
+            session, source, self.batch, make_runner, self.controller.config, port.add_volumes
+        )
+        parts: tuple[Part, ...] = (self.controller, self.masks, self.batches)
         self._docked = False
         self._close = _closer(parts, dispatcher)
         self.destroyed.connect(self._close)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,15 @@ def sizes(labels: Any, affine: npt.NDArray[np.float64], unit: Unit, classes: Cla
         counts += found[: len(counts)]
     scale = affine_scale(affine, unit, labels.shape[0])
     return [size_row(item, int(counts[item[0]]), *_size(int(counts[item[0]]), scale)) for item in classes]
+
+
+def size_words(row: Mapping[str, Any]) -> str:
+    """Return the size in a row of ``sizes`` as a person says it: "1.25 mL", "12.0 mm²" or "340 pixels"."""
+    if "volume_ml" in row:
+        return f"{row['volume_ml']:.2f} mL"
+    if "area_mm2" in row:
+        return f"{row['area_mm2']:.1f} mm²"
+    return f"{row['pixels']} pixels"
 
 
 def _size(voxels: int, scale: Scale) -> tuple[float | None, float | None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.choices import Chooser
@@ -127,6 +128,10 @@ class SegmentController:
     def reset_options(self) -> None:
         self.settings.options, self.settings.probability = {}, False
         self._keep_and_render()
+
+    def config(self) -> PredictConfig:
+        """Return how the chosen model would be run now."""
+        return self._loader.config()
 
     def dismiss_message(self) -> None:
         self._message = None

@@ -13,19 +13,17 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QMenu,
-    QProgressBar,
     QPushButton,
     QScrollArea,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_llm4seg.gui.views.abstract.common import ButtonState
 from napari_llm4seg.gui.views.abstract.segment import SegmentActions, SegmentState
+from napari_llm4seg.gui.views.batch_section import BatchSection
 from napari_llm4seg.gui.views.mask_row import MaskRow
 from napari_llm4seg.gui.views.options import OptionsBox
-from napari_llm4seg.gui.views.widgets import ChoiceBox, Line, MessageLine, Section
+from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, Line, MessageLine, Section, button, show_button
 
 # Wide enough for everything at 100 %; napari's own docks are about as wide.
 _WIDTH = 320
@@ -86,9 +84,9 @@ class SegmentWidget(QWidget):
         rows.setContentsMargins(0, 0, 0, 8)
         text = QLabel("Nothing is open yet. Drop a scan on the canvas, or:")
         text.setWordWrap(True)
-        self.open_button = _button("Open a scan…", "Choose an image, NIfTI or DICOM file")
+        self.open_button = button("Open a scan…", "Choose an image, NIfTI or DICOM file")
         self.open_button.clicked.connect(self._ask_scan)
-        self.sample_button = _button("Open a sample", "Scans to try the dock with")
+        self.sample_button = button("Open a sample", "Scans to try the dock with")
         menu = QMenu(self.sample_button)
         for key, label in samples:
             menu.addAction(label).triggered.connect(lambda *_, key=key: self._do("open_sample", key))
@@ -151,22 +149,16 @@ class SegmentWidget(QWidget):
         self.options.reset.connect(lambda: self._do("reset_options"))
 
     def _build_buttons(self) -> None:
-        self.slice_button = _button("Segment", "")
+        self.slice_button = button("Segment", "")
         self.slice_button.setDefault(True)
         font = self.slice_button.font()
         font.setBold(True)
         self.slice_button.setFont(font)
         self.slice_button.setStyleSheet("QPushButton { padding: 9px; font-weight: bold; }")
-        self.all_button = _button("Segment whole scan", "")
-        self.cancel_button = _button("Cancel", "")
-        self.undo_button = _button("Undo result", "")
-        self.bar = QProgressBar()
-        self.bar.setAccessibleName("Progress")
-        # Its place is kept while it is hidden: Cancel must not jump away under the mouse.
-        policy = self.bar.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)
-        self.bar.setSizePolicy(policy)
-        self.bar.setVisible(False)
+        self.all_button = button("Segment whole scan", "")
+        self.cancel_button = button("Cancel", "")
+        self.undo_button = button("Undo result", "")
+        self.bar = Bar("Progress")
         self.message = MessageLine(lambda: self._do("dismiss_message"))
         row = QHBoxLayout()
         row.addWidget(self.cancel_button)
@@ -185,6 +177,8 @@ class SegmentWidget(QWidget):
         """What can be done with a mask; every part has a controller of its own."""
         self.mask_row = MaskRow()
         self._rows.addWidget(self.mask_row)
+        self.batch = BatchSection()
+        self._rows.addWidget(self.batch)
 
     # ------------------------------------------------------------------ drawing
 
@@ -206,27 +200,22 @@ class SegmentWidget(QWidget):
         self.add_button.setEnabled(not state.busy)
         self.options.show_options(state.options, not state.busy)
         if started is not None:
-            _show(self.cancel_button, state.cancel)
+            show_button(self.cancel_button, state.cancel)
             self._started = started
             self.cancel_button.setFocus()
         ended = self._started is not None and not state.busy
         had_focus = self.cancel_button.hasFocus()
-        _show(self.slice_button, state.segment_slice)
-        _show(self.all_button, state.segment_all)
+        show_button(self.slice_button, state.segment_slice)
+        show_button(self.all_button, state.segment_all)
         if ended and self._started is not None:
             if had_focus:
                 self._started.setFocus()
             self._started = None
-        _show(self.cancel_button, state.cancel)
-        _show(self.undo_button, state.undo)
+        show_button(self.cancel_button, state.cancel)
+        show_button(self.undo_button, state.undo)
         if welcome_left:
             self.slice_button.setFocus()
-        progress = state.progress
-        self.bar.setVisible(progress is not None)
-        if progress is not None:
-            self.bar.setRange(0, progress.total)
-            self.bar.setValue(progress.done)
-            self.bar.setFormat(progress.text)
+        self.bar.show_progress(state.progress)
         self.message.show_message(state.message)
 
     # ------------------------------------------------------------------ asking
@@ -266,21 +255,3 @@ class SegmentWidget(QWidget):
 def checkpoint_of(path: Path) -> Path:
     """Return the checkpoint a chosen file belongs to: the folder, for the files that lie in one."""
     return path.parent if path.name in ("config.json", "weights.safetensors") else path
-
-
-def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
-    button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    return button
-
-
-def _show(button: QPushButton, state: ButtonState) -> None:
-    if state.text:
-        button.setText(state.text)
-    button.setAccessibleName(button.text())
-    button.setAccessibleDescription(state.tooltip)
-    button.setEnabled(state.enabled)
-    button.setToolTip(state.tooltip)
-    button.setVisible(state.visible)

@@ -11,6 +11,8 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPlainTextEdit,
+    QProgressBar,
+    QPushButton,
     QSizePolicy,
     QStyle,
     QStyleOptionComboBox,
@@ -21,7 +23,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QElidingLabel
 
-from napari_llm4seg.gui.views.abstract.common import Choice, Message
+from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
 
 _ICONS = {
     "error": QStyle.StandardPixmap.SP_MessageBoxCritical,
@@ -191,3 +193,42 @@ class MessageLine(QWidget):
         self.text.setAccessibleName(f"{_SPOKEN[message.kind]}: {message.text}")
         self.more.setVisible(bool(message.details))
         self.details.setPlainText(message.details)
+
+
+class Bar(QProgressBar):
+    """A progress bar whose place is kept while it is hidden: what lies below must not jump away under the mouse."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.setAccessibleName(name)
+        policy = self.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.setSizePolicy(policy)
+        self.setVisible(False)
+
+    def show_progress(self, progress: ProgressState | None) -> None:
+        self.setVisible(progress is not None)
+        if progress is not None:
+            self.setRange(0, progress.total)
+            self.setValue(progress.done)
+            self.setFormat(progress.text)
+
+
+def button(text: str, tooltip: str) -> QPushButton:
+    """Return a button that the keyboard reaches and that shares the width with its neighbours."""
+    made = QPushButton(text)
+    made.setToolTip(tooltip)
+    made.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return made
+
+
+def show_button(shown: QPushButton, state: ButtonState) -> None:
+    """Draw a button's state; an empty text leaves the one it has."""
+    if state.text:
+        shown.setText(state.text)
+    shown.setAccessibleName(shown.text())
+    shown.setAccessibleDescription(state.tooltip)
+    shown.setEnabled(state.enabled)
+    shown.setToolTip(state.tooltip)
+    shown.setVisible(state.visible)

@@ -1,0 +1,59 @@
+"""One case from its file to the file of its mask: what the command line and the batch page both do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from napari_llm4seg.io import read, write
+from napari_llm4seg.io.cases import CaseFile
+from napari_llm4seg.labels.measure import sizes
+from napari_llm4seg.predict.predictor import Predictor
+from napari_llm4seg.volume import Volume
+
+OnProgress = Callable[[int, int, str], Any]
+
+
+def segment_case(
+    predictor: Predictor,
+    case: CaseFile,
+    place: Callable[[Volume], Path],
+    progress: OnProgress | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Read, segment and write one case.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    case : CaseFile
+    place : callable(Volume) -> Path
+        Where the mask goes; raises ``InputError`` where that place cannot hold it.
+    progress, cancel
+        As in ``Predictor.predict``.
+
+    Returns
+    -------
+    dict
+        Output path, shape, spacing in the unit, size per class, messages and device.
+    """
+    volume = read(case.path)
+    target = place(volume)
+    prediction = predictor.predict(volume, progress=progress, cancel=cancel, keep_probabilities=False)
+    output = write(target, prediction, like=volume)
+    said = [*volume.metadata.get("messages", ()), *prediction.provenance.get("messages", ())]
+    return {
+        "output": str(output),
+        "shape": list(volume.grid),
+        "spacing": list(volume.spacing),
+        "unit": volume.unit,
+        "classes": sizes(prediction.labels, prediction.affine, prediction.unit, prediction.classes),
+        "messages": list(dict.fromkeys(str(message) for message in said)),
+        "device": str(prediction.provenance.get("device", predictor.device)),
+    }
+
+
+def made_by(predictor: Predictor) -> dict[str, Any]:
+    """Return what decides a mask besides the scan, as JSON: the checkpoint and how it is run."""
+    return {"checkpoint": predictor.checkpoint.digest, "predict": predictor.config.model_dump(mode="json")}
