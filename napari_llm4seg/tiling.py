@@ -136,10 +136,15 @@ class Blend:
         part : tuple of slice, optional
             A box of the unpadded slice or volume, with explicit ends; all of it by default.
         """
+        total, weight = self.sums(part)
+        blended: Float = total / weight
+        return blended
+
+    def sums(self, part: tuple[slice, ...] | None = None) -> tuple[Float, Float]:
+        """Return the weighted sums (channels, *part) and the weights (*part) so far, without the padding."""
         part = part or tuple(slice(0, size) for size in self._tiling.shape)
         window = tuple(
             slice(before + box.start, before + box.stop)
             for box, (before, _) in zip(part, self._tiling.padding, strict=True)
         )
-        blended: Float = self._sum[(slice(None), *window)] / self._weight[window]
-        return blended
+        return self._sum[(slice(None), *window)], self._weight[window]

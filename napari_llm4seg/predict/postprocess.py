@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -69,3 +69,78 @@ def drop_islands(labels: Labels, min_area: float) -> Labels:
         small[0] = False
         kept[small[islands]] = 0
     return kept
+
+
+def without_islands(read: Callable[[int], Labels], slices: Iterable[int], least: float) -> Iterator[tuple[int, Labels]]:
+    """Drop the connected pieces of one class below ``least`` voxels in a stack that need not fit into memory.
+
+    Two passes over the slices; beside a few of them, memory holds two numbers for each piece of a slice.
+
+    Parameters
+    ----------
+    read : callable(int) -> array (Y, X)
+        Gives the labels of a slice.
+    slices : iterable of int
+        The stack's slices; others count as empty. Diagonal neighbours are connected, as in ``drop_islands``.
+    least : float
+        Voxels.
+
+    Yields
+    ------
+    (z, array (Y, X))
+        Every slice, ascending, without its small pieces; none at all where there is nothing to drop.
+    """
+    from scipy import sparse
+
+    order = sorted(slices)
+    sizes: list[npt.NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]  # piece 0 is no piece
+    links: list[npt.NDArray[np.int64]] = [np.zeros((0, 2), dtype=np.int64)]
+    offsets: dict[int, int] = {}
+    count, last = 1, -2
+    before: tuple[npt.NDArray[Any], npt.NDArray[Any]] = np.zeros(0), np.zeros(0)
+    for z in order:
+        labels = read(z)
+        pieces, found = _pieces(labels, count)
+        offsets[z] = count
+        sizes.append(np.bincount(pieces[pieces > 0] - count, minlength=found))
+        if z == last + 1:
+            links.append(_touching(*before, pieces, labels))
+        count, last, before = count + found, z, (pieces, labels)
+    pairs = np.concatenate(links)
+    graph = sparse.coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    _, island = sparse.csgraph.connected_components(graph, directed=False)
+    whole = np.bincount(island, weights=np.concatenate(sizes))
+    small = whole[island] < least
+    small[0] = False
+    for z in order if small.any() else ():
+        labels = read(z)
+        drop = small[_pieces(labels, offsets[z])[0]]
+        yield z, np.where(drop, 0, labels)
+
+
+def _pieces(labels: Labels, first: int) -> tuple[npt.NDArray[np.int64], int]:
+    """Return the connected pieces of every class of a slice, numbered from ``first``, 0 elsewhere; and how many."""
+    from scipy import ndimage
+
+    pieces, count = np.zeros(labels.shape, dtype=np.int64), 0
+    for value in np.unique(labels[labels > 0]):
+        of_class, found = ndimage.label(labels == value, structure=np.ones((3, 3)))
+        pieces[of_class > 0] = of_class[of_class > 0] + first + count - 1
+        count += found
+    return pieces, count
+
+
+def _touching(
+    pieces_before: npt.NDArray[Any], labels_before: npt.NDArray[Any], pieces: npt.NDArray[Any], labels: Labels
+) -> npt.NDArray[np.int64]:
+    """Return the pairs (n, 2) of pieces of one class that lie on each other, edges and corners included."""
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    rows, columns = labels.shape
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            here = np.s_[max(0, down) : rows + min(0, down), max(0, right) : columns + min(0, right)]
+            there = np.s_[max(0, -down) : rows + min(0, -down), max(0, -right) : columns + min(0, -right)]
+            same = (labels[here] == labels_before[there]) & (labels[here] > 0)
+            if same.any():
+                found.append(np.unique(np.stack([pieces_before[there][same], pieces[here][same]], axis=1), axis=0))
+    return np.concatenate(found)

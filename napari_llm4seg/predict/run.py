@@ -78,7 +78,7 @@ class Run(ABC):
         if into is not None:
             check_target(into, volume.grid, max(spec.value for spec in model.classes))
         self.labels: Any = np.zeros(volume.grid, dtype) if into is None else into
-        self.source, self._sink = SliceSource(volume, axis), LabelSink(self.labels, axis, order)
+        self.source, self._sink = SliceSource(volume.data, 1 + axis), LabelSink(self.labels, axis, order)
         self.probabilities: npt.NDArray[np.float16] | None = None
         if keep_probabilities and into is None:
             self.probabilities = np.zeros((model.out_channels, *volume.grid), dtype=np.float16)

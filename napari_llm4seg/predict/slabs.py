@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.planes import at
-from napari_llm4seg.volume import Volume
 
 Array = npt.NDArray[Any]
 
@@ -46,42 +45,46 @@ def slab_edges(length: int, chunks: Sequence[int], slice_bytes: int) -> list[int
     return [*edges, length]
 
 
+def edges_of(array: Any, axis: int) -> list[int] | None:
+    """Return the slabs of ``array`` along ``axis`` by its chunks (dask's or zarr's); None where it has none."""
+    chunks = None if isinstance(array, np.ndarray) else getattr(array, "shards", None) or getattr(array, "chunks", None)
+    if not chunks:
+        return None
+    length, sizes = array.shape[axis], chunks[axis]
+    if isinstance(sizes, int):  # zarr's are all alike but for the last
+        sizes = [min(sizes, length - start) for start in range(0, length, sizes)]
+    each = int(np.prod(array.shape)) // length * np.dtype(array.dtype).itemsize
+    return slab_edges(length, sizes, each)
+
+
 class SliceSource:
-    """Reads slices of a scan, each part of a lazy one once as long as the order goes outward from one slice.
+    """Reads slices of an array, each part of a lazy one once as long as the order goes outward from one slice.
 
     Parameters
     ----------
-    volume : Volume
-        Data in numpy (a memory map too) or dask.
+    data : array
+        In numpy (a memory map too), dask or zarr.
     axis : int
-        Axis of the grid along which the slices follow one another.
+        Axis along which the slices follow one another.
     """
 
-    def __init__(self, volume: Volume, axis: int = 0) -> None:
-        self._data, self._axis = volume.data, axis
-        self._edges: list[int] | None = None
+    def __init__(self, data: Any, axis: int) -> None:
+        self._data, self._axis = data, axis
+        self._edges = edges_of(data, axis)
         self._kept: OrderedDict[int, Array] = OrderedDict()
-        chunks = None if isinstance(self._data, np.ndarray) else getattr(self._data, "chunks", None)
-        if chunks is not None:
-            length = volume.grid[axis]
-            each = volume.channels * int(np.prod(volume.grid)) // length * np.dtype(self._data.dtype).itemsize
-            self._edges = slab_edges(length, chunks[1 + axis], each)
 
     def read(self, z: int) -> Array:
-        """Return slice ``z`` (C, rows, columns), a view where the scan is in memory."""
+        """Return slice ``z``, without ``axis``; a view where the array is in memory."""
         if self._edges is None:
-            return np.asarray(self._data[self._at(z)])
+            return np.asarray(self._data[at(self._axis, z)])
         number = int(np.searchsorted(self._edges, z, side="right")) - 1
         if number not in self._kept:
             if len(self._kept) >= _SLABS_KEPT:
                 self._kept.popitem(last=False)
             part = slice(self._edges[number], self._edges[number + 1])
-            self._kept[number] = np.asarray(self._data[self._at(part)])
+            self._kept[number] = np.asarray(self._data[at(self._axis, part)])
         self._kept.move_to_end(number)
-        return self._kept[number][self._at(z - self._edges[number])]
-
-    def _at(self, index: int | slice) -> tuple[int | slice, ...]:
-        return (slice(None), *at(self._axis, index))
+        return self._kept[number][at(self._axis, z - self._edges[number])]
 
 
 class LabelSink:
@@ -99,15 +102,9 @@ class LabelSink:
 
     def __init__(self, array: Any, axis: int, slices: Iterable[int]) -> None:
         self._array, self._axis = array, axis
-        self._edges: list[int] | None = None
+        self._edges = edges_of(array, axis)
         self._open: dict[int, dict[int, Array]] = {}
-        chunks = None if isinstance(array, np.ndarray) else getattr(array, "shards", None) or _chunks(array)
-        if chunks is not None:
-            length, thick = array.shape[axis], int(chunks[axis])
-            sizes = [min(thick, length - start) for start in range(0, length, thick)]
-            each = int(np.prod(array.shape)) // length * np.dtype(array.dtype).itemsize
-            self._edges = slab_edges(length, sizes, each)
-            self._missing = Counter(self._number(z) for z in slices)
+        self._missing = Counter(self._number(z) for z in slices) if self._edges is not None else Counter()
 
     def write(self, z: int, labels: Array) -> None:
         """Set slice ``z``, at the latest when the last slice of its slab came."""
@@ -134,12 +131,6 @@ class LabelSink:
     def _number(self, z: int) -> int:
         assert self._edges is not None
         return int(np.searchsorted(self._edges, z, side="right")) - 1
-
-
-def _chunks(array: Any) -> tuple[int, ...] | None:
-    """Return the shape of an array's chunks; None where it has none, or uneven ones (dask's, which cannot be set)."""
-    chunks = getattr(array, "chunks", None)
-    return chunks if chunks and all(isinstance(size, int) for size in chunks) else None
 
 
 def check_target(array: Any, grid: tuple[int, int, int], largest: int) -> None:

@@ -1,16 +1,23 @@
-"""A volume through a three-dimensional network in overlapping, blended patches; slices come as they get whole."""
+"""A volume through a three-dimensional network in overlapping, blended patches; slices come as they get whole.
+
+Only the layers of patches around the slices in work are in memory: neither the scan nor the blend ever whole. A scan on
+disk is read once, or twice where the checkpoint's intensity rule needs the values of the whole volume first.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from napari_llm4seg.predict.postprocess import drop_islands
+from napari_llm4seg.planes import at
+from napari_llm4seg.predict.layers import Layers, Planes
+from napari_llm4seg.predict.postprocess import without_islands
 from napari_llm4seg.predict.run import Float, Run
-from napari_llm4seg.preprocess import SliceReader, VolumePreprocessor
-from napari_llm4seg.tiling import Blend, Tiling
+from napari_llm4seg.predict.slabs import LabelSink, SliceSource
+from napari_llm4seg.preprocess import Scale, SliceReader, Tally, VolumePreprocessor, VolumeStream, needs_values
 from napari_llm4seg.volume import Volume
 
 if TYPE_CHECKING:
@@ -34,98 +41,118 @@ class VolumeRun(Run):
         self._preprocessor = preprocessor
         trace = preprocessor.trace(volume)
         self._reader = SliceReader(trace)
-        self._tiling = Tiling(trace.size, preprocessor.patch, self.config.overlap)
-        self._blend = Blend(self._tiling, self._model.out_channels)
+        self._layers = Layers(
+            trace.size, preprocessor.patch, self.config.overlap, self._reader.axis, self._model.out_channels
+        )
         self._planes = {z: self._reader.planes(z) for z in self.order}
-        self._numbers = self._patches()
+        self._order = self._needed()
+        self._read_before: set[int] = set()
+        self._range: tuple[Any, Any] | None = None
+        self._done, self._total = 0, len(self._order) * len(self._layers.tiling)
+        # islands are known when the last slice is: until then the probabilities wait, for whoever wants them
+        self._late = self.config.min_area * float(np.prod(volume.grid)) > 1
+        self._held = self.probabilities
+        if self._late and self._held is None and self._on_slice is not None:
+            self._held = np.zeros((self._model.out_channels, *volume.grid), dtype=np.float16)
 
-    def _extent(self, number: int) -> tuple[int, int]:
-        """Return the first plane of patch ``number`` and the one after its last, along the scan's slices."""
-        axis = self._reader.axis
-        start = self._tiling.corners[number][axis] - self._tiling.padding[axis][0]
-        return start, start + self._tiling.patch[axis]
-
-    def _patches(self) -> list[int]:
-        """Return the numbers of the patches to run, in order."""
-        needed = np.zeros(self._tiling.shape[self._reader.axis], dtype=bool)
+    def _needed(self) -> list[Planes]:
+        """Return the layers to run, in order."""
+        needed = np.zeros(self._reader.trace.size[self._reader.axis], dtype=bool)
         for planes in self._planes.values():
             needed[planes] = True
         first = self._planes[self.order[0]]
 
-        def distance(number: int) -> int:
-            middle: int = sum(self._extent(number)) - first.start - first.stop  # doubled, to stay whole
+        def distance(layer: Planes) -> int:
+            middle: int = sum(layer) - first.start - first.stop  # doubled, to stay whole
             return abs(middle)
 
-        touched = [n for n in range(len(self._tiling)) if needed[max(0, self._extent(n)[0]) : self._extent(n)[1]].any()]
-        return sorted(touched, key=distance)
+        return sorted((layer for layer in self._layers.all if needed[slice(*layer)].any()), key=distance)
 
     def go(self) -> None:
-        """Run the patches; a slice is given once no more patch touches it, or at the end where islands are dropped."""
-        self._tell(0)
-        padded = self._tiling.pad(self._read())
-        open_patches = np.zeros(self._tiling.shape[self._reader.axis], dtype=int)
-        for number in self._numbers:
-            open_patches[self._covered(number)] += 1
+        """Run the layers; a slice is given once no more layer touches it, or at the end where islands are dropped."""
+        self._tell()
+        stream = VolumeStream(self._preprocessor, self.volume, self._scale(), self._read)
+        covered = np.zeros(self._reader.trace.size[self._reader.axis], dtype=int)
+        for layer in self._order:
+            covered[slice(*layer)] += 1
         waiting = list(self.order)
-        at_once = self.config.min_area == 0
-        done = 0
-        while done < len(self._numbers):
-            self._check()
-            numbers = self._numbers[done : done + self.forward.batch]
-            tiles = torch.from_numpy(self._tiling.tiles(padded, numbers))
-            self._blend.add(numbers, self.forward.probabilities(tiles).numpy())
-            done += len(numbers)
-            for number in numbers:
-                open_patches[self._covered(number)] -= 1
-            if at_once:
-                whole = [z for z in waiting if not open_patches[self._planes[z]].any()]
-                waiting = [z for z in waiting if z not in whole]
-                self._give_all(whole)
-            self._tell(done)
+        for number, layer in enumerate(self._order):
+            self._layers.run(layer, stream.layer(*layer), self._infer, lambda: self.forward.batch)
+            stream.keep(self._order[number + 1 :])
+            covered[slice(*layer)] -= 1
+            finished = [z for z in waiting if not covered[self._planes[z]].any()]
+            waiting = [z for z in waiting if z not in finished]
+            for z in finished:
+                self._finish(z)
+            self._forget(layer, waiting)
         if self.forward.non_finite:
             self.messages.append("In places the network gave no finite value; they count as probability 0.")
-        if not at_once:
+        whole_read = len(self._read_before) == self.volume.n_slices
+        if whole_read and self._range is not None and self._range[0] == self._range[1]:
+            self.messages.append("The scan has the same value everywhere; nothing can be told from it.")
+        if self._late:
             self._give_without_islands()
 
-    def _covered(self, number: int) -> slice:
-        start, end = self._extent(number)
-        return slice(max(0, start), end)
-
-    def _read(self) -> Float:
-        """Return the scan on the network's grid; each slice is read once, however lazy its source."""
-        read = []
-        for z in range(self.volume.n_slices):
-            self._check()
-            values = self.volume.slice_at(z)
-            self.log.add(z, values, alone=False)
-            read.append(values)
-        values = np.stack(read, axis=1)
-        if values.min() == values.max():
-            self.messages.append("The scan has the same value everywhere; nothing can be told from it.")
-        image, _ = self._preprocessor.apply(self.volume.with_data(values))
+    def _infer(self, tiles: Float, count: int) -> Float:
         self._check()
-        prepared: Float = image.numpy()
-        return prepared
+        found: Float = self.forward.probabilities(torch.from_numpy(tiles)).numpy()
+        self._done += count
+        self._tell()
+        return found
 
-    def _slice(self, z: int) -> Float:
-        """Return the probabilities (K, Y, X) of slice ``z``, whose patches must have run."""
-        part = [slice(0, size) for size in self._tiling.shape]
-        part[self._reader.axis] = self._planes[z]
-        return self._reader.read(z, torch.from_numpy(self._blend.result(tuple(part))))
+    def _read(self, z: int) -> npt.NDArray[Any]:
+        """Return slice ``z`` of the scan, taking note of it when it comes for the first time."""
+        self._check()
+        values = self.source.read(z)
+        if z not in self._read_before:
+            self._read_before.add(z)
+            self.log.add(z, values, alone=False)
+            low, high = values.min(), values.max()
+            known = self._range or (low, high)
+            self._range = np.minimum(known[0], low), np.maximum(known[1], high)  # which keep NaN, as min and max do not
+        return values
 
-    def _give_all(self, slices: list[int]) -> None:
-        for z in slices:
-            probabilities = self._slice(z)
-            self._give(z, self._label(probabilities), probabilities)
+    def _scale(self) -> Scale:
+        """Return how the volume's values are mapped, reading it once where that depends on them."""
+        dtype, grid = np.dtype(self.volume.data.dtype), self.volume.grid
+        tally = Tally(self._preprocessor.config, dtype, int(np.prod(grid)))
+        if needs_values(self._preprocessor.config, dtype):
+            for z in range(grid[0]):
+                self._preprocessor.slices.tally(tally, self._read(z))
+        return tally.scale()
+
+    def _finish(self, z: int) -> None:
+        """Give slice ``z``, over which every layer has run; or keep it until islands can be told."""
+        planes = torch.from_numpy(self._layers.result(self._planes[z]))
+        probabilities = self._reader.read(z, planes)
+        labels = self._label(probabilities)
+        if not self._late:
+            self._give(z, labels, probabilities)
+            return
+        self._sink.write(z, labels)
+        if self._held is not None:
+            self._held[:, z] = probabilities
+
+    def _forget(self, layer: Planes, waiting: list[int]) -> None:
+        """Let the sums that no waiting slice needs go."""
+        needed = {plane for z in waiting for plane in range(self._planes[z].start, self._planes[z].stop)}
+        self._layers.forget(set(range(*layer)) - needed)
 
     def _give_without_islands(self) -> None:
+        least = self.config.min_area * float(np.prod(self.volume.grid))
+        source, sink = SliceSource(self.labels, 0), LabelSink(self.labels, 0, self.order)
+        for z, labels in without_islands(source.read, self.order, least):
+            self._check()
+            sink.write(z, labels)
+        if self._on_slice is None:
+            return
+        source = SliceSource(self.labels, 0)
         for z in self.order:
             self._check()
-            self.labels[z] = self._label(self._slice(z))
-        kept = drop_islands(self.labels, self.config.min_area)
-        for z in self.order:
-            self._give(z, kept[z], self._slice(z))
+            assert self._held is not None
+            self._on_slice(z, source.read(z), self._held[(slice(None), *at(0, z))].astype(np.float32))
 
-    def _tell(self, done: int) -> None:
+    def _tell(self) -> None:
         if self._progress is not None:
-            self._progress(done, len(self._numbers), f"patch {done}/{len(self._numbers)}" if done else "reading")
+            message = f"patch {self._done}/{self._total}" if self._done else "reading"
+            self._progress(self._done, self._total, message)

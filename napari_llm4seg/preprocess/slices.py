@@ -12,9 +12,8 @@ import torch.nn.functional as F
 
 from napari_llm4seg.config import PreprocessConfig
 from napari_llm4seg.errors import InputError
+from napari_llm4seg.preprocess.scale import Float, Scale, Tally, limits_of, made_finite, stretched
 from napari_llm4seg.volume import Volume
-
-Float = npt.NDArray[np.float32]
 
 # Rec. 601 luma, what pillow and OpenCV use for colour to grey.
 _LUMA = np.asarray([0.299, 0.587, 0.114], dtype=np.float32)
@@ -121,7 +120,23 @@ class Preprocessor:
         InputError
             As ``check``, which must have passed.
         """
-        values = self._mapped(raw)
+        return self._shifted(self._mapped(raw))
+
+    def tally(self, tally: Tally, raw: npt.NDArray[np.generic]) -> None:
+        """Add a slice (C, Y, X) to what the scale of its whole volume is gathered from."""
+        tally.add(raw, self._channels(raw.astype(np.float64)))
+
+    def normalise_part(self, raw: npt.NDArray[np.generic], scale: Scale) -> Float:
+        """Return values (C, *grid) of a part of a volume, mapped as the whole volume: ``normalise`` of all, cut."""
+        values = np.nan_to_num(self._channels(made_finite(raw, scale.finite)), copy=False)
+        if scale.limits is not None:
+            return self._shifted(stretched(values, *scale.limits))
+        for channel, mean, sd in zip(values, scale.centre, scale.spread, strict=True):
+            channel /= sd  # before the mean goes: the difference of large values would overflow
+            channel -= mean / sd
+        return self._shifted(values.astype(np.float32))
+
+    def _shifted(self, values: Float) -> Float:
         for index, (mean, sd) in enumerate(zip(self.config.mean, self.config.sd, strict=True)):
             values[index] -= np.float32(mean)
             values[index] /= np.float32(sd)
@@ -130,32 +145,14 @@ class Preprocessor:
 
     def _mapped(self, raw: npt.NDArray[np.generic]) -> Float:
         """Return values with the checkpoint's channels by the intensity rule: in [0, 1], but for "zscore"."""
-        dtype = raw.dtype
-        values = np.nan_to_num(self._channels(_finite(raw)), copy=False)
-        rule = self.config.intensity
-        if rule == "zscore":
+        values = np.nan_to_num(self._channels(made_finite(raw)), copy=False)
+        if self.config.intensity == "zscore":
             return _standardised(values)
-        if rule == "window":
-            assert self.config.window is not None  # the config's own check
-            low, high = self.config.window
-        elif rule == "percentile":
-            low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
-        elif rule == "uint8" and dtype == np.uint8:
-            low, high = 0.0, 255.0
-        elif dtype.kind == "b" or (rule == "uint8" and values.min() >= 0 and values.max() <= 1):
-            low, high = 0.0, 1.0
-        elif rule == "uint8" and values.min() >= 0 and values.max() <= 255:
-            low, high = 0.0, 255.0
+        if self.config.intensity == "window" or (self.config.intensity == "uint8" and raw.dtype == np.uint8):
+            lowest, highest = 0.0, 0.0  # which the rule does not ask for
         else:
-            low, high = float(values.min()), float(values.max())
-        if not high > low:  # constant: mid-grey, so that the network sees an ordinary input
-            return np.full(values.shape, 0.5, dtype=np.float32)
-        # in float64, because 64-bit integers exceed float32's precision; halved, because high - low may overflow
-        # and in place: a whole-slide image takes gigabytes
-        values *= 0.5
-        values -= low * 0.5
-        values /= high * 0.5 - low * 0.5
-        return np.clip(values, 0.0, 1.0, out=values).astype(np.float32)
+            lowest, highest = float(values.min()), float(values.max())
+        return stretched(values, *limits_of(self.config, raw.dtype, lowest, highest, values))
 
     def _channels(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Drop alpha and convert between grey and colour; (C, *grid) in and out."""
@@ -240,15 +237,3 @@ def _standardised(values: npt.NDArray[np.float64]) -> Float:
         channel -= channel.mean()
         channel /= float(channel.std()) or 1.0
     return values.astype(np.float32)
-
-
-def _finite(raw: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-    """Return float64 values; NaN becomes the smallest finite value, infinities the finite extremes."""
-    values = raw.astype(np.float64)
-    if raw.dtype.kind != "f":
-        return values
-    finite = np.isfinite(values)
-    if finite.all():
-        return values
-    low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
-    return np.nan_to_num(values, nan=low, posinf=high, neginf=low)

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from napari_llm4seg.config import PreprocessConfig
 from napari_llm4seg.planes import upright_axes
-from napari_llm4seg.preprocess.slices import Float, Preprocessor
+from napari_llm4seg.preprocess.scale import Float
+from napari_llm4seg.preprocess.slices import Preprocessor
 from napari_llm4seg.volume import Volume
 
 Grid = tuple[int, int, int]
@@ -62,21 +63,26 @@ class VolumePreprocessor:
     Parameters
     ----------
     config : PreprocessConfig
+
+    Attributes
+    ----------
+    slices : Preprocessor
+        Maps the values, by the same configuration.
     """
 
     def __init__(self, config: PreprocessConfig) -> None:
         assert config.patch is not None  # CheckpointConfig's own check
         self.config = config
         self.patch: Grid = config.patch
-        self._values = Preprocessor(config)
+        self.slices = Preprocessor(config)
 
     def check(self, volume: Volume) -> None:
         """Raise InputError where ``volume`` cannot be segmented at all; costs no voxel access."""
-        self._values.check(volume)
+        self.slices.check(volume)
 
     def notes(self, volume: Volume) -> list[str]:
         """Return sentences about what will be converted, for the person to read."""
-        notes = self._values.notes(volume)
+        notes = self.slices.notes(volume)
         if volume.n_slices == 1:
             notes.append("This checkpoint was made for volumes; a single slice shows it too little to be trusted.")
         if self.config.spacing is not None and volume.unit != "mm":
@@ -113,10 +119,10 @@ class VolumePreprocessor:
         """
         self.check(volume)
         trace = self.trace(volume)
-        values = trace.turn(torch.from_numpy(self._values.normalise(np.asarray(volume.data))))
+        values = trace.turn(torch.from_numpy(self.slices.normalise(np.asarray(volume.data))))
         for axis, (before, after) in enumerate(zip(trace.upright, trace.size, strict=True)):
             if before != after:
-                values = _along(values, axis + 1, resampling(before, after, self.config.antialias))
+                values = along(values, axis + 1, resampling(before, after, self.config.antialias))
         return values.contiguous(), trace
 
     def labels_to_grid(self, labels: npt.NDArray[np.integer], trace: VolumeTrace) -> Tensor:
@@ -148,15 +154,24 @@ class SliceReader:
         self.axis = self._back[0]
         self._matrices = [self._matrix(axis) for axis in self._back]
 
-    def _matrix(self, axis: int) -> Tensor:
-        """Return the (scan, network) matrix of one axis of the network's grid, in the scan's direction."""
+    def _matrix(self, axis: int) -> Tensor | None:
+        """Return the (scan, network) matrix of one axis of the network's grid; None where nothing is resampled.
+
+        Along the slices it runs in the scan's direction, along the other axes in the network's.
+        """
         before, after = self.trace.size[axis], self.trace.upright[axis]
-        matrix = torch.eye(after) if before == after else resampling(before, after, antialias=after < before)
-        return matrix.flip(0) if self.trace.flipped[axis] else matrix
+        if before == after:
+            return None
+        matrix = resampling(before, after, antialias=after < before)
+        return matrix.flip(0) if axis == self.axis and self.trace.flipped[axis] else matrix
 
     def planes(self, z: int) -> slice:
         """Return which planes of the network's grid, along ``axis``, slice ``z`` of the scan is made of."""
-        found = self._matrices[0][z].nonzero()[:, 0]
+        down = self._matrices[0]
+        if down is None:
+            at = self.trace.source[0] - 1 - z if self.trace.flipped[self.axis] else z
+            return slice(at, at + 1)
+        found = down[z].nonzero()[:, 0]
         return slice(int(found[0]), int(found[-1]) + 1)
 
     def read(self, z: int, planes: Tensor) -> Float:
@@ -172,10 +187,14 @@ class SliceReader:
         -------
         array (K, Y, X), float32 in [0, 1]
         """
-        down, rows, columns = self._matrices
         turned = planes.float().permute(0, *(1 + axis for axis in self._back))
-        flat = torch.tensordot(down[z, self.planes(z)], turned, dims=([0], [1]))
-        result: Float = (rows @ flat @ columns.T).clamp_(0, 1).numpy()
+        down = self._matrices[0]
+        flat = turned[:, 0] if down is None else torch.tensordot(down[z, self.planes(z)], turned, dims=([0], [1]))
+        for axis, matrix in ((1, self._matrices[1]), (2, self._matrices[2])):
+            if matrix is not None:
+                flat = along(flat, axis, matrix)
+        flat = flat.flip([axis for axis in (1, 2) if self.trace.flipped[self._back[axis]]])
+        result: Float = flat.clamp(0, 1).contiguous().numpy()
         return result
 
 
@@ -190,6 +209,7 @@ def resampling(before: int, after: int, antialias: bool) -> Tensor:
     return matrix
 
 
-def _along(values: Tensor, axis: int, matrix: Tensor) -> Tensor:
-    along: Tensor = torch.tensordot(values, matrix, dims=([axis], [1])).movedim(-1, axis)
-    return along
+def along(values: Tensor, axis: int, matrix: Tensor) -> Tensor:
+    """Return ``values`` with ``matrix`` (after, before) applied along ``axis``."""
+    applied: Tensor = torch.tensordot(values, matrix, dims=([axis], [1])).movedim(-1, axis)
+    return applied

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from napari_llm4seg.config import ClassSpec
-from napari_llm4seg.predict.postprocess import drop_islands, label_dtype, labels_from_probabilities
+from napari_llm4seg.predict.postprocess import drop_islands, label_dtype, labels_from_probabilities, without_islands
 
 LIVER, TUMOUR = ClassSpec(value=5, name="liver"), ClassSpec(value=2, name="tumour")
 
@@ -59,3 +63,28 @@ def test_the_source_is_left_alone() -> None:
     labels[0, 0] = 300
     assert not drop_islands(labels, 0.5).any()
     assert labels[0, 0] == 300
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    shape=st.tuples(*[st.integers(1, 7)] * 3),
+    density=st.sampled_from([0.1, 0.3, 0.6]),
+    least=st.integers(2, 12),
+    seed=st.integers(0, 99),
+)
+def test_islands_of_a_stack_are_told_slice_by_slice(shape: Any, density: float, least: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([1, 7], shape).astype(np.uint8) * (rng.random(shape) < density)
+    kept = labels.copy()
+    for z, cleaned in without_islands(lambda z: labels[z], range(shape[0]), least):
+        assert cleaned.dtype == labels.dtype
+        kept[z] = cleaned
+    np.testing.assert_array_equal(kept, drop_islands(labels, (least - 1e-6) / labels.size))
+
+
+def test_slices_that_are_left_out_part_what_they_lie_between() -> None:
+    labels = np.ones((5, 1, 1), np.uint8)
+    cleaned = dict(without_islands(lambda z: labels[z], [4, 0, 1, 3], 2.5))
+    assert sorted(cleaned) == [0, 1, 3, 4]
+    assert not any(part.any() for part in cleaned.values())
+    assert dict(without_islands(lambda z: labels[z], [0, 1], 2)) == {}

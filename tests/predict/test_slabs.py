@@ -14,7 +14,6 @@ from napari_llm4seg.errors import InputError
 from napari_llm4seg.predict import slabs
 from napari_llm4seg.predict.order import slice_order
 from napari_llm4seg.predict.slabs import LabelSink, SliceSource, check_target, slab_edges
-from napari_llm4seg.volume import Volume
 
 
 class Chunked:
@@ -43,7 +42,7 @@ def test_lazy_slices_are_the_stored_ones(data: st.DataObject) -> None:
     chunks = tuple(data.draw(st.integers(1, side)) for side in shape)
     axis = data.draw(st.integers(0, 2))
     values = np.random.default_rng(0).integers(0, 255, (2, *shape), dtype=np.int16)
-    source = SliceSource(Volume(da.from_array(values, chunks=(1, *chunks))), axis)
+    source = SliceSource(da.from_array(values, chunks=(1, *chunks)), 1 + axis)
     for z in slice_order(shape[axis], None, data.draw(st.integers(0, shape[axis] - 1))):
         np.testing.assert_array_equal(source.read(z), np.take(values, z, axis=1 + axis))
 
@@ -57,7 +56,7 @@ def test_each_chunk_is_read_once_outward_from_any_slice(axis: int) -> None:
         return block
 
     lazy = da.map_blocks(load, da.zeros((1, 12, 12, 12), chunks=(1, 4, 4, 6)), meta=np.empty((0,) * 4))
-    source = SliceSource(Volume(lazy), axis)
+    source = SliceSource(lazy, 1 + axis)
     for z in slice_order(12, None, 5):
         source.read(z)
     assert len(read) == len(set(read)) == 3 * 3 * 2
