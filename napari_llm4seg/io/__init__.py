@@ -35,6 +35,10 @@ FORMATS: dict[str, str] = {
     ".tif": "tiff",
     ".tiff": "tiff",
     ".npy": "npy",
+    ".nrrd": "itk",
+    ".nhdr": "itk",
+    ".mha": "itk",
+    ".mhd": "itk",
 }
 # Suffix -> module of this package with a ``write``.
 WRITERS: dict[str, str] = {
@@ -50,7 +54,9 @@ WRITERS: dict[str, str] = {
 }
 # What a result needs of the scan it was made from, to lie on that grid as the scan's own file says it.
 _GRID_KEYS = ("nifti", "dicom", "source_path")
-_READABLE = "NIfTI (.nii, .nii.gz), DICOM (.dcm or a folder), TIFF, PNG, JPEG, BMP or .npy"
+_READABLE = (
+    "NIfTI (.nii, .nii.gz), DICOM (.dcm or a folder), NRRD, MetaImage (.mha, .mhd), TIFF, PNG, JPEG, BMP or .npy"
+)
 _WRITABLE = ".nii.gz, .nrrd, .mha, .dcm (DICOM-SEG), .tif, .npy, or .png for a single slice"
 
 
@@ -67,7 +73,7 @@ def read(path: PathLike, *, series: str | int | None = None, time: int | None = 
     Parameters
     ----------
     path : str or path
-        NIfTI, DICOM (file or folder), TIFF, PNG, JPEG, BMP or ``.npy``.
+        NIfTI, DICOM (file or folder), NRRD, MetaImage, TIFF, PNG, JPEG, BMP or ``.npy``.
     series : str or int, optional
         Which of several DICOM series: its number in ``series(path)`` or its Series Instance UID.
     time : int, optional

@@ -24,6 +24,8 @@ _MAGIC = (
     (b"II+\0", "tiff"),
     (b"MM\0+", "tiff"),
     (b"\x93NUMPY", "npy"),
+    (b"NRRD000", "itk"),
+    (b"ObjectType", "itk"),
 )
 
 # Endings that are one, though they have two dots.
