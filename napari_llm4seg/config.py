@@ -15,11 +15,13 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from napari_llm4seg.errors import ConfigError
+from napari_llm4seg.windows import limits_of_name
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
 Positions = Literal["none", "own", "axial", "paper"]
@@ -180,7 +182,8 @@ class PreprocessConfig(Grown):
     ``size`` is the network's (height, width) for whole-image prediction and the patch for tiles.
     ``intensity`` maps each slice to [0, 1]: "minmax"; "percentile" (0.5 and 99.5); "uint8" divides 8-bit values by
     255, leaves [0, 1] as it is and falls back to min-max for wider ranges; "window" clips to ``window`` (low, high)
-    in the scan's own values. Then ``mean`` and ``sd`` per channel, then a division by ``divide``.
+    in the scan's own values, or of the name of a CT window (``napari_llm4seg.windows``; its numbers are kept). Then
+    ``mean`` and ``sd`` per channel, then a division by ``divide``.
     ``resize``: "stretch" fills the square as the published code does; "pad" keeps the aspect ratio.
     ``antialias`` smooths while shrinking.
 
@@ -202,6 +205,11 @@ class PreprocessConfig(Grown):
     antialias: bool = True
     patch: tuple[int, int, int] | None = None
     spacing: tuple[float, float, float] | None = None
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return limits_of_name(value) if isinstance(value, str) else value
 
     @property
     def n_channels(self) -> int:

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_llm4seg.config import PreprocessConfig
+from napari_llm4seg.windows import PERCENTILES
 
 Values = npt.NDArray[np.float64]
 Float = npt.NDArray[np.float32]
 
-PERCENTILES = (0.5, 99.5)
 # Percentiles of a volume come of at most about this many of its voxels, spread evenly: their rank is then off by less
 # than 0.02 %, and memory does not grow with the volume.
 _SAMPLE = 4 << 20
