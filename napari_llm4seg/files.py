@@ -36,10 +36,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends without an error.
 
-    The temporary keeps ``path``'s suffixes, because many writers choose their format by them.
+    The temporary keeps ``path``'s suffixes, because many writers choose their format by them. ``durable`` waits until
+    the disk has the file, for what must outlive a loss of power a moment later: without it the new name may be on the
+    disk before the bytes are.
 
     Raises
     ------
@@ -57,9 +59,29 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(stat.S_IMODE(usual))  # safetensors makes its files private
+            if durable:
+                _sync(temporary)
             os.replace(temporary, path)
+            if durable:
+                sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the disk has the names in folder ``path``; Windows keeps them safe by itself."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -116,9 +138,9 @@ def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
-    with replacing(path) as temporary:
+def write_text(path: Path, text: str, durable: bool = False) -> None:
+    """Write ``text`` as UTF-8, whole or not at all; ``durable`` as in ``replacing``."""
+    with replacing(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -7,7 +7,6 @@ something else was edited by the person, however (brush, undo, another plugin), 
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Layer
 
+from napari_llm4seg.digests import mask_digest
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.layers import KEY, class_style, grid_shape, layer_id, own_metadata, placement
 
@@ -24,15 +24,6 @@ Array = npt.NDArray[Any]
 _EMPTY = ""
 # A reslice for axes other than the run's, or in 3-D, reads the whole volume: not more often than this.
 _WHOLE_REFRESH_SECONDS = 1.0
-
-
-def digest(slice_: Array) -> str:
-    """Return what tells whether a slice of labels changed; an empty slice gives an empty string.
-
-    A checksum and the number of labelled pixels: nobody forges edits, and a whole stack is looked at in one go.
-    """
-    count = np.count_nonzero(slice_)
-    return f"{zlib.crc32(np.ascontiguousarray(slice_).data):08x}-{count}" if count else _EMPTY
 
 
 def stack(layer: Layer) -> Array:
@@ -50,7 +41,7 @@ def written(layer: Labels) -> dict[int, str]:
 def edited(layer: Labels, slices: Sequence[int] | None = None) -> bool:
     """Return whether any of ``slices`` (default: all) holds something that this plugin did not write."""
     data, known = stack(layer), written(layer)
-    return any(digest(data[z]) != known.get(z, _EMPTY) for z in (range(len(data)) if slices is None else slices))
+    return any(mask_digest(data[z]) != known.get(z, _EMPTY) for z in (range(len(data)) if slices is None else slices))
 
 
 def free_name(viewer: Any, wanted: str) -> str:
@@ -116,7 +107,7 @@ class Result:
             _set_as_step(self._labels, part.z, part.labels)
         else:
             target[...] = part.labels
-        written(self._labels)[part.z] = digest(target)
+        written(self._labels)[part.z] = mask_digest(target)
         self._done.append(part.z)
         self._show(self._labels, part.z)
         if part.probabilities is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_llm4seg.digests import joined_digest, voxel_digest
 from napari_llm4seg.errors import InputError
 
 
@@ -49,9 +49,7 @@ class SliceLog:
 
     def add(self, z: int, values: npt.NDArray[Any], alone: bool = True) -> None:
         """Take note of slice ``z`` (C, Y, X), which the network sees ``alone`` or as a part of its volume."""
-        digest = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
-        digest.update(np.ascontiguousarray(values).view(np.uint8).data)
-        self._digests[z] = digest.digest()
+        self._digests[z] = voxel_digest(values)
         if values.dtype.kind == "f":
             finite = np.isfinite(values)
             of = "the slice's" if alone else "the volume's"
@@ -86,7 +84,4 @@ class SliceLog:
 
     def digest(self) -> str:
         """Return the sha256 over the slices' own sha256 digests (dtype, shape, bytes), in ascending order."""
-        whole = hashlib.sha256()
-        for z in sorted(self._digests):
-            whole.update(z.to_bytes(8, "little") + self._digests[z])
-        return whole.hexdigest()
+        return joined_digest(self._digests)

@@ -6,7 +6,7 @@ from napari.components import ViewerModel
 
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.layers import KEY
-from napari_llm4seg.gui.results import begin, digest, edited
+from napari_llm4seg.gui.results import begin, edited
 
 CLASSES = ((1, "lesion", "#E69F00"), (3, "cyst", "#56B4E9"))
 
@@ -97,12 +97,6 @@ def test_edits_are_seen_whoever_made_them(viewer):
     assert not edited(layer)
     layer.data = np.ones_like(layer.data)
     assert edited(layer)
-
-
-def test_digest_tells_slices_apart():
-    assert digest(np.zeros((3, 4), np.uint8)) == ""
-    assert digest(ones()) != digest(ones()[::-1])
-    assert digest(ones()) == digest(np.asfortranarray(ones()))
 
 
 def test_a_resliced_or_lazy_layer_is_not_used_again(viewer):

@@ -1,0 +1,32 @@
+"""Corrections of masks: which slices were looked at, kept on disk, and which to look at next.
+
+``SampleStore`` is a project folder with one file per corrected slice. No torch and no Qt here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_llm4seg.lazy import from_home
+
+if TYPE_CHECKING:
+    from napari_llm4seg.corrections.manifest import ScanEntry
+    from napari_llm4seg.corrections.records import Record, unannotated
+    from napari_llm4seg.corrections.store import Restored, SampleStore
+
+__all__ = ["Record", "Restored", "SampleStore", "ScanEntry", "unannotated"]
+
+_HOME = {
+    "Record": "records",
+    "Restored": "store",
+    "SampleStore": "store",
+    "ScanEntry": "manifest",
+    "unannotated": "records",
+}
+
+
+__getattr__ = from_home(__name__, _HOME)
+
+
+def __dir__() -> list[str]:
+    return __all__

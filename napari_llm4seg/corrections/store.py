@@ -1,0 +1,490 @@
+"""A project: the corrected slices of many scans in one folder, each in a file that is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from filelock import BaseFileLock
+
+from napari_llm4seg.config import ClassSpec
+from napari_llm4seg.corrections.manifest import (
+    HISTORY,
+    PROJECT,
+    SCAN,
+    SCANS,
+    SLICES,
+    VOXELS,
+    ProjectInfo,
+    ScanEntry,
+    describe_scan,
+    joined_classes,
+    plain_dtype,
+    read_manifest,
+    write_manifest,
+)
+from napari_llm4seg.corrections.records import (
+    SUFFIX,
+    Array,
+    Damaged,
+    Record,
+    State,
+    as_trained,
+    compact,
+    describe,
+    read_arrays,
+    read_info,
+    unannotated,
+    write_record,
+)
+from napari_llm4seg.corrections.voxels import from_source, read_voxels, write_voxels
+from napari_llm4seg.digests import scan_digest
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.files import replacing, writing
+from napari_llm4seg.lock import hold
+from napari_llm4seg.volume import Volume
+
+Key = tuple[str, int, int]
+Progress = Callable[[int, int, str], Any]
+
+# Of each slice, how many replaced or taken-back records are kept.
+_KEPT = 10
+_LEFT_OVER = re.compile(r"^\.[0-9a-f]{8}-.*\.(npz|npy|json)$")
+_NAME = re.compile(r"^([zyx])(\d{4,9})\.npz$")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A slice as the person left it.
+
+    Attributes
+    ----------
+    labels : array (Y, X), uint8 or uint16
+        The whole mask of the slice, also where it was not annotated.
+    annotated : bool array (Y, X), or None
+        Which pixels count; None where all do.
+    record : Record
+    """
+
+    labels: Array
+    annotated: Array | None
+    record: Record
+
+
+class SampleStore:
+    """Corrections on disk; made by ``open``. Any thread may use it.
+
+    Attributes
+    ----------
+    folder : Path
+    read_only : bool
+    messages : list of str
+        What was found damaged, one sentence each.
+    """
+
+    def __init__(self, folder: Path, info: ProjectInfo, lock: BaseFileLock | None) -> None:
+        self.folder, self._info, self._file_lock = folder, info, lock
+        self.messages: list[str] = []
+        self._lock = threading.RLock()
+        self._scans: dict[str, ScanEntry] = {}
+        self._records: dict[Key, Record] = {}
+        self.reload()
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        name: str = "",
+        classes: Sequence[ClassSpec] = (),
+    ) -> SampleStore:
+        """Open the project in ``folder``; end with ``close`` or use as a context.
+
+        Parameters
+        ----------
+        folder : path
+        create : bool
+            Whether to make one where there is none, of this ``name`` (the folder's by default) and these ``classes``.
+        read_only : bool
+            Whether nothing is to be written: several may read, also while another writes.
+
+        Raises
+        ------
+        InputError
+            If there is no project, the folder holds something else or cannot be written, or another viewer has it
+            open for writing.
+        """
+        folder = Path(os.path.abspath(Path(folder).expanduser()))
+        manifest = folder / PROJECT
+        if not manifest.is_file():
+            if not create or read_only:
+                raise InputError(
+                    f"'{folder}' is no project of corrections: it has no {PROJECT}. Choose another folder."
+                )
+            if folder.exists() and not (folder.is_dir() and all(e.name == ".lock" for e in folder.iterdir())):
+                raise InputError(f"'{folder}' already holds something else; choose a new or empty folder.")
+        if read_only:
+            return cls(folder, read_manifest(manifest, ProjectInfo, "project"), None)
+        refusal = (
+            f"The project '{folder}' is open in another viewer or run ({{}}). Close it there, or open the project "
+            "here for reading only."
+        )
+        lock = hold(folder, refusal)
+        try:
+            if not manifest.is_file():
+                write_manifest(manifest, ProjectInfo(name=name or folder.name, classes=tuple(classes)))
+            return cls(folder, read_manifest(manifest, ProjectInfo, "project"), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        """Let others write; what was read stays usable."""
+        if self._file_lock is not None:
+            self._file_lock.release()
+            self._file_lock = None
+
+    def __enter__(self) -> SampleStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def read_only(self) -> bool:
+        return self._file_lock is None
+
+    @property
+    def name(self) -> str:
+        return self._info.name
+
+    @property
+    def classes(self) -> tuple[ClassSpec, ...]:
+        return self._info.classes
+
+    def add_classes(self, classes: Sequence[ClassSpec]) -> None:
+        """Make the project know these classes too.
+
+        Raises
+        ------
+        InputError
+            Where a label value means something else in the project.
+        """
+        with self._lock:
+            joined = joined_classes(self.classes, classes)
+            if joined != self.classes:
+                self._may_write()
+                info = self._info.model_copy(update={"classes": joined})
+                write_manifest(self.folder / PROJECT, info)
+                self._info = info
+
+    def reload(self) -> None:
+        """Look at the folder anew, for what another process has written meanwhile."""
+        with self._lock:
+            self._scans.clear()
+            self._records.clear()
+            folder = self.folder / SCANS
+            for scan in sorted(folder.iterdir()) if folder.is_dir() else []:
+                try:
+                    if scan.is_dir() and not scan.name.startswith("."):
+                        self._read_scan(scan)
+                except InputError as error:
+                    self.messages.append(str(error))
+
+    def _read_scan(self, folder: Path) -> None:
+        entry = read_manifest(folder / SCAN, ScanEntry, "scan")
+        if entry.id != folder.name:
+            raise InputError(f"The folder '{folder}' says it is of the scan '{entry.id}'; give it that name.")
+        self._scans[entry.id] = entry
+        self._read_records(entry)
+
+    def _read_records(self, scan: ScanEntry) -> None:
+        for folder in (self._slices(scan.id), self.folder / SCANS / scan.id):
+            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+                if _LEFT_OVER.match(path.name) and not self.read_only:
+                    path.unlink(missing_ok=True)  # of a process that was killed while it wrote
+                elif folder.name == SLICES and _NAME.match(path.name):
+                    self._read_record(scan, path)
+
+    def _read_record(self, scan: ScanEntry, path: Path) -> None:
+        try:
+            record = read_info(path).model_copy(update={"scan": scan.id})
+            if path != self._path(record.key) or not scan.fits(record):
+                raise Damaged(f"The correction '{path.name}' of '{scan.name}' is of another scan or slice.")
+            self._records[record.key] = record
+        except Damaged as error:
+            self._set_aside(path, str(error))
+        except InputError as error:
+            self.messages.append(str(error))
+
+    def _set_aside(self, path: Path, message: str) -> None:
+        """Leave a damaged record to whoever can mend it, where it is in nobody's way."""
+        done = ""
+        if not self.read_only:
+            try:
+                os.replace(path, _free(path.with_name(path.name + ".damaged")))
+                done = " It was set aside, all others are as they were."
+            except OSError:
+                pass
+        self.messages.append(message + done)
+
+    def _slices(self, scan: str) -> Path:
+        return self.folder / SCANS / scan / SLICES
+
+    def _path(self, key: Key) -> Path:
+        scan, axis, index = key
+        return self._slices(scan) / f"{'zyx'[axis]}{index:04d}{SUFFIX}"
+
+    def _may_write(self) -> None:
+        if self.read_only:
+            raise InputError(f"The project '{self.folder}' is open for reading only; nothing was written.")
+
+    def scans(self) -> tuple[ScanEntry, ...]:
+        """Return the scans of the project, by name."""
+        with self._lock:
+            return tuple(sorted(self._scans.values(), key=lambda scan: (scan.name, scan.id)))
+
+    def scan_for(self, volume: Volume, progress: Progress | None = None) -> ScanEntry:
+        """Return the project's entry of ``volume``, known by its voxels even where its file has moved.
+
+        One that is new is written with its first correction. Reads every voxel: off the window's thread, please.
+        """
+        found = describe_scan(volume, scan_digest(volume, progress), self.folder)
+        with self._lock:
+            for entry in self._scans.values():
+                if (entry.digest, entry.grid) == (found.digest, found.grid):
+                    return found.model_copy(update={"id": entry.id, "added": entry.added})
+        return found
+
+    def _keep_scan(self, scan: ScanEntry) -> None:
+        """Write the scan's entry where it is new, or its file has moved."""
+        if self._scans.get(scan.id) == scan:
+            return
+        with writing(self._slices(scan.id)):
+            self._slices(scan.id).mkdir(parents=True, exist_ok=True)
+        write_manifest(self.folder / SCANS / scan.id / SCAN, scan)
+        known = scan.id in self._scans
+        self._scans[scan.id] = scan
+        if not known:
+            self._read_records(scan)  # those of a scan whose entry was damaged
+
+    def put(
+        self,
+        scan: ScanEntry,
+        index: int,
+        axis: int,
+        image: Array,
+        labels: Array,
+        state: State,
+        *,
+        annotated: Array | None = None,
+        written: str = "",
+        model: str = "",
+    ) -> Record:
+        """Write the correction of one slice, whole or not at all.
+
+        Parameters
+        ----------
+        scan : ScanEntry
+            From ``scan_for`` or ``scans``.
+        index, axis : int
+            Which slice along which axis of the scan's grid.
+        image : array (C, Y, X)
+            The slice in the scan's own values and dtype.
+        labels : array (Y, X) of label values, 0 = background
+            The whole mask of the slice as the person sees it.
+        state : {"edited", "confirmed"}
+        annotated : bool array (Y, X), optional
+            Which pixels count; all by default.
+        written, model : str
+            ``mask_digest`` of what the checkpoint of digest ``model`` had written there.
+
+        Raises
+        ------
+        InputError
+            If the arrays do not fit the scan, or the disk refuses; then the record from before is as it was.
+        """
+        name = f"slice {index} of '{scan.name}'"
+        labels = compact(labels, name)
+        image = np.ascontiguousarray(image, dtype=plain_dtype(image.dtype))
+        if annotated is not None:
+            annotated = np.array(annotated, dtype=np.bool_)
+            if annotated.shape != labels.shape:
+                raise InputError(f"What was annotated of {name} is {annotated.shape}; its mask is {labels.shape}.")
+            annotated = None if annotated.all() else annotated
+        if image.ndim != 3 or image.shape[1:] != labels.shape:
+            raise InputError(f"The image of {name} is {image.shape} and its mask {labels.shape}; they do not fit.")
+        record = describe((scan.id, axis, index), state, image, labels, annotated, written=written, model=model)
+        if not scan.fits(record):
+            size = f"{scan.channels} × {scan.plane(axis)}, {scan.grid[axis]} slices"
+            raise InputError(f"A mask of {record.shape} for {name} does not fit its scan ({size}).")
+        self.put_record(scan, record, image, labels, annotated)
+        return record
+
+    def put_record(self, scan: ScanEntry, record: Record, image: Array, labels: Array, annotated: Array | None) -> None:
+        """Write a record as it is, such as one of another project; its arrays as ``read_arrays`` returns them."""
+        with self._lock:
+            self._may_write()
+            self._keep_scan(scan)
+            path = self._path(record.key)
+            old = self._records.get(record.key)
+            if old is not None and old.state == "confirmed" and old.digest != record.digest:
+                self._into_history(old, "replaced", keep=True)
+            with replacing(path, durable=True) as temporary:
+                write_record(temporary, record, image, labels, annotated)
+            self._records[record.key] = record
+
+    def drop(self, scan: ScanEntry, index: int, axis: int = 0) -> None:
+        """Take a slice's correction back: it counts no more, but stays in the scan's history."""
+        with self._lock:
+            old = self._records.get((scan.id, axis, index))
+            if old is not None:
+                self._may_write()
+                self._into_history(old, "undone", keep=False)
+                del self._records[old.key]
+
+    def _into_history(self, record: Record, why: str, keep: bool) -> None:
+        path = self._path(record.key)
+        folder = path.parent.parent / HISTORY
+        stamp = re.sub(r"\D", "", record.time.partition("+")[0])
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+            target = _free(folder / f"{path.stem}.{stamp}.{why}{SUFFIX}")
+            if keep:
+                _link_or_copy(path, target)
+            else:
+                os.replace(path, target)
+            for each in sorted(folder.glob(f"{path.stem}.*{SUFFIX}"))[:-_KEPT]:
+                each.unlink(missing_ok=True)
+
+    def records(self, scan: ScanEntry | None = None) -> tuple[Record, ...]:
+        """Return the records of a scan, or of all scans, by scan, axis and slice."""
+        with self._lock:
+            return tuple(self._records[key] for key in sorted(self._records) if scan is None or key[0] == scan.id)
+
+    def arrays(self, record: Record) -> tuple[Array, Array, Array | None]:
+        """Return a record's image (C, Y, X), labels (Y, X) and which of them count (Y, X), None where all do.
+
+        Raises
+        ------
+        InputError
+            If its file is damaged, which is then set aside, or gone.
+        """
+        with self._lock:
+            path = self._path(record.key)
+            try:
+                return read_arrays(path, self._records.get(record.key, record))
+            except Damaged as error:
+                self._set_aside(path, str(error))
+                self._records.pop(record.key, None)
+                raise
+
+    def load(self, record: Record) -> tuple[Array, Array]:
+        """Return a record as a training sees it.
+
+        Returns
+        -------
+        image : array (C, Y, X) in the scan's own values and dtype
+        labels : array (Y, X)
+            uint8, where 255 is not annotated; uint16 and 65535 where there are labels of 255 or more. See
+            ``napari_llm4seg.corrections.unannotated``.
+
+        Raises
+        ------
+        InputError
+            If its file is damaged, which is then set aside, or gone.
+        """
+        image, labels, annotated = self.arrays(record)
+        return image, as_trained(labels, annotated)
+
+    def restore(self, scan: ScanEntry, axis: int = 0) -> dict[int, Restored]:
+        """Return a scan's corrected slices along ``axis`` as they were left; damaged ones are told in ``messages``."""
+        found = {}
+        for record in self.records(scan):
+            if record.axis == axis:
+                try:
+                    _, labels, annotated = self.arrays(record)
+                except InputError as error:
+                    self._tell(error)
+                    continue
+                found[record.index] = Restored(labels, annotated, record)
+        return found
+
+    def labels(self, scan: ScanEntry) -> Array:
+        """Return all that is annotated of a scan as (Z, Y, X), the rest 255 (65535 in uint16, see ``load``).
+
+        Where slices along different axes cross, the newest counts.
+        """
+        parts = []
+        for record in sorted(self.records(scan), key=lambda each: each.time):
+            try:
+                parts.append((record, self.load(record)[1]))
+            except InputError as error:
+                self._tell(error)
+        wide = any(labels.dtype != np.uint8 for _, labels in parts)
+        whole = np.empty(scan.grid, dtype="<u2" if wide else np.uint8)
+        whole[...] = unannotated(whole)
+        for record, labels in parts:
+            target = whole[(slice(None),) * record.axis + (record.index,)]
+            known = labels != unannotated(labels)
+            target[known] = labels[known]
+        return whole
+
+    def _tell(self, error: InputError) -> None:
+        if not any(message.startswith(str(error)) for message in self.messages):
+            self.messages.append(str(error))
+
+    def put_scan(self, volume: Volume, progress: Progress | None = None) -> ScanEntry:
+        """Keep the whole scan's voxels too, once, for three-dimensional models.
+
+        Raises
+        ------
+        InputError
+            Where the disk has no room for it, or refuses.
+        """
+        scan = self.scan_for(volume, progress)
+        with self._lock:
+            self._may_write()
+            self._keep_scan(scan)
+        path = self.folder / SCANS / scan.id / VOXELS
+        if not path.is_file():
+            write_voxels(path, volume, progress)
+        return scan
+
+    def volume(self, scan: ScanEntry) -> Volume:
+        """Return a whole scan: its kept voxels, or else its file as long as that holds the same ones.
+
+        Raises
+        ------
+        InputError
+            Where neither is there.
+        """
+        path = self.folder / SCANS / scan.id / VOXELS
+        return read_voxels(path, scan) if path.is_file() else from_source(scan, self.folder)
+
+
+def _free(path: Path) -> Path:
+    """Return ``path``, or with a number where something is there."""
+    target, number = path, 2
+    while target.exists():
+        target, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    return target
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
