@@ -40,13 +40,15 @@ Model = Annotated[
 
 @guarded
 def segment(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Scans; a folder is DICOM.")],
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(metavar="INPUT...", help="Scans; a folder is DICOM.", show_default=False)
+    ] = None,
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "-o", "--out", help="A folder, or for one scan a file (.nii.gz, .nrrd, .mha, .dcm, .tif, .png, .npy)."
         ),
-    ],
+    ] = None,
     model: Model = None,
     device: Device = "auto",
     overlay: Annotated[
@@ -63,9 +65,22 @@ def segment(
     time_point: Annotated[
         int | None, typer.Option("--time", metavar="T", help="Which time point of a scan with several, from 1.")
     ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            "--replay",
+            metavar="RECORD.json",
+            help="Repeat what a record beside a mask tells, and say whether the result is identical. Takes the scan, "
+            "model and device from it; -o writes the repeated mask.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Segment scans and write their masks."""
+    """Segment scans and write their masks, each with a record of what made it (NAME.record.json)."""
+    if replay is not None:
+        return _replay(replay, inputs or [], out, model, device, as_json)
+    if not inputs or out is None:
+        raise WrongUse("INPUT... and -o OUT are needed: the scans, and a folder or file for their masks.")
     single = names_a_file(out)
     _check_use(inputs, out, single, overlay, probabilities)
     started = time.monotonic()
@@ -85,6 +100,14 @@ def segment(
     elif len(cases) > 1:
         line(f"{len(cases) - failed} of {len(cases)} scans segmented in {duration(time.monotonic() - started)}.")
     return FAILED if failed else 0
+
+
+def _replay(record: Path, inputs: list[Path], out: Path | None, model: str | None, device: str, as_json: bool) -> int:
+    if out is not None and not names_a_file(out):
+        raise WrongUse(f"'{out}': with --replay, -o is the file of the one mask.")
+    from napari_llm4seg.cli.replay import run_replay
+
+    return run_replay(record, inputs, out, model, device, as_json)
 
 
 @dataclass(frozen=True)
@@ -202,12 +225,14 @@ def segment_file(
     """
     from napari_llm4seg.io import read, write
     from napari_llm4seg.io.raster import write_overlay
+    from napari_llm4seg.predict.export import export
 
     volume = read(path, series=extras.series, time=extras.time)
     place = target(volume)
     with ProgressLine(path.name) as progress:
         prediction = predictor.predict(volume, progress=progress, keep_probabilities=extras.probabilities is not None)
-    case: dict[str, Any] = {"output": str(write(place, prediction, like=volume))}
+    written = export(place, prediction, volume)
+    case: dict[str, Any] = {"output": str(written.output), "record": str(written.record)}
     if extras.overlay is not None:
         case["overlay"] = str(write_overlay(extras.overlay, volume, prediction))
     if extras.probabilities is not None:

@@ -90,7 +90,10 @@ def read(path: PathLike, *, series: str | int | None = None, time: int | None = 
         If the file is missing, empty, damaged, of no known format, or holds several scans and none was chosen: one
         line that says so.
     """
-    return one_time(read_stack(path, series=series, some_channels=time is None), time)
+    volume = one_time(read_stack(path, series=series, some_channels=time is None), time)
+    if series is None:
+        return volume
+    return volume.with_data(volume.data, metadata={**volume.metadata, "series_choice": str(series)})
 
 
 def read_stack(path: PathLike, *, series: str | int | None = None, some_channels: bool = True) -> Volume | TimeStack:

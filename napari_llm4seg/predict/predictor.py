@@ -48,6 +48,8 @@ class Predictor:
     checkpoint : Checkpoint
     device : torch.device
     config : PredictConfig
+    reference : str or None
+        What the checkpoint was asked for by: a name, a path or ``hf:ORG/REPO``.
     net : LLM4SegNet
         The network as built, in eval mode; switching its block takes effect at the next prediction.
 
@@ -61,6 +63,7 @@ class Predictor:
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto", config: PredictConfig | None = None) -> None:
         self.checkpoint = checkpoint
+        self.reference: str | None = None
         self.device = choose_device(device)
         self.config = checkpoint.config.predict if config is None else config
         self.net: nn.Module = checkpoint.build().eval()
@@ -178,11 +181,15 @@ class Predictor:
         state: str | None = getattr(block, "state", None)
         return "swapped" if state == "on" and getattr(block, "swapped", False) else state
 
+    def _found_by(self) -> dict[str, str]:
+        reference = self.reference or getattr(self.checkpoint, "path", None)
+        return {} if reference is None else {"reference": str(reference)}
+
     def _provenance(self, run: Run, seconds: float) -> dict[str, Any]:
         config = self.checkpoint.config
         block = config.model.block
         return {
-            "checkpoint": {"name": config.card.name, "sha256": self.checkpoint.digest},
+            "checkpoint": {"name": config.card.name, "sha256": self.checkpoint.digest} | self._found_by(),
             "frozen_layers": [ref.model_dump(mode="json") for ref in block.layers] if block else [],
             "block_state": self._block_state(),
             "model": config.model.model_dump(mode="json"),
@@ -191,7 +198,11 @@ class Predictor:
             "source": {"name": run.volume.name, "sha256": run.log.digest(), "grid": list(run.volume.grid)},
             "axis": run.axis,
             "slices": sorted(run.order),
+            "first": run.order[0],
             "device": describe_device(run.forward.device),
+            "torch_device": str(run.forward.device),
+            "threads": torch.get_num_threads(),
+            "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
             "versions": {
                 "napari-llm4seg": _package_version(),
                 "torch": str(torch.__version__),
@@ -232,4 +243,6 @@ def load_model(name_or_path: str | Path, device: str = "auto") -> Predictor:
     """
     from napari_llm4seg.checkpoint import Checkpoint, resolve
 
-    return Predictor(Checkpoint.load(resolve(name_or_path)), device)
+    predictor = Predictor(Checkpoint.load(resolve(name_or_path)), device)
+    predictor.reference = str(name_or_path)
+    return predictor

@@ -53,7 +53,7 @@ def test_one_bad_case_does_not_stop_the_others(llm4seg, everywhere, scan, tmp_pa
     assert [case["status"] for case in answer.json["cases"]] == ["failed", "ok", "failed"]
     assert answer.json["failed"] == 2
     assert (tmp_path / "out" / "scan_seg.png").exists()
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scan_seg.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["scan_seg.png", "scan_seg.record.json"]
 
 
 def test_a_stack_in_mm_keeps_its_grid_and_gets_a_volume(llm4seg, everywhere, tmp_path) -> None:
