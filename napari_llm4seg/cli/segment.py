@@ -65,6 +65,14 @@ def segment(
     time_point: Annotated[
         int | None, typer.Option("--time", metavar="T", help="Which time point of a scan with several, from 1.")
     ] = None,
+    axis: Annotated[
+        str | None,
+        typer.Option(
+            "--axis",
+            metavar="PLANE",
+            help="Slices that a 2-D model runs on: stored (as they were taken), axial, coronal or sagittal.",
+        ),
+    ] = None,
     replay: Annotated[
         Path | None,
         typer.Option(
@@ -84,7 +92,7 @@ def segment(
     single = names_a_file(out)
     _check_use(inputs, out, single, overlay, probabilities)
     started = time.monotonic()
-    predictor = open_model(model, device)
+    predictor = along(open_model(model, device), axis)
     taken: set[Path] = set()
     cases = []
     for path in inputs:
@@ -173,6 +181,26 @@ def open_model(name: str | None, device: str) -> Predictor:
     from napari_llm4seg.predict import load_model
 
     return load_model(name or default_model(), device)
+
+
+def along(predictor: Predictor, axis: str | None) -> Predictor:
+    """Return ``predictor`` for slices of the plane ``axis``; as the model says where none is given.
+
+    Raises
+    ------
+    typer.BadParameter
+        If there is no such plane, or the model sees no slices.
+    """
+    if axis is None:
+        return predictor
+    from napari_llm4seg.config import PredictConfig
+    from napari_llm4seg.planes import PLANES
+
+    if axis not in PLANES:
+        raise WrongUse(f"--axis '{axis}': there are {', '.join(PLANES)}.")
+    if predictor.volumetric:
+        raise WrongUse(f"--axis is for 2-D models; '{predictor.checkpoint.name}' sees volumes, whatever their slices.")
+    return predictor.with_config(PredictConfig(**predictor.config.model_dump() | {"axis": axis}))
 
 
 def default_model() -> str:

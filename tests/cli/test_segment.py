@@ -177,3 +177,15 @@ def test_a_time_point_is_chosen(llm4seg, everywhere, tmp_path) -> None:
     answer = llm4seg("segment", tmp_path / "f.nii.gz", "--time", 6, "-o", tmp_path / "m.nii.gz", "-m", everywhere)
     assert answer.status == 0
     assert read(tmp_path / "m.nii.gz").grid == (2, 8, 9)
+
+
+def test_slices_of_another_plane_are_said_and_wrong_ones_refused(llm4seg, everywhere, tmp_path) -> None:
+    path = tmp_path / "ct.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((6, 5, 4), np.int16), np.diag([-1.0, -1, 2, 1])), path)
+    answer = llm4seg("segment", path, "-o", tmp_path / "out.nii.gz", "-m", everywhere, "--axis", "coronal", "--json")
+    assert answer.status == 0
+    assert any("5 slices (0, 1, 2, 3, 4) have" in message for message in answer.json["cases"][0]["messages"])
+    assert nib.load(tmp_path / "out.nii.gz").shape == (6, 5, 4)
+    wrong = llm4seg("segment", path, "-o", tmp_path / "no.nii.gz", "-m", everywhere, "--axis", "frontal")
+    assert wrong.status == 2
+    assert "--axis 'frontal': there are stored, axial, coronal, sagittal." in wrong.err
