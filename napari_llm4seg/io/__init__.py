@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.io._files import PathLike, existing, sniff, suffix_of
+from napari_llm4seg.io._files import PathLike, existing, is_zarr, sniff, suffix_of
 from napari_llm4seg.io._time import TimeStack, one_time
 from napari_llm4seg.volume import Prediction, Volume
 
@@ -55,7 +55,8 @@ WRITERS: dict[str, str] = {
 # What a result needs of the scan it was made from, to lie on that grid as the scan's own file says it.
 _GRID_KEYS = ("nifti", "dicom", "source_path")
 _READABLE = (
-    "NIfTI (.nii, .nii.gz), DICOM (.dcm or a folder), NRRD, MetaImage (.mha, .mhd), TIFF, PNG, JPEG, BMP or .npy"
+    "NIfTI (.nii, .nii.gz), DICOM (.dcm or a folder), NRRD, MetaImage (.mha, .mhd), OME-Zarr (.zarr), TIFF, PNG, JPEG, "
+    "BMP or .npy"
 )
 _WRITABLE = ".nii.gz, .nrrd, .mha, .dcm (DICOM-SEG), .tif, .npy, or .png for a single slice"
 
@@ -68,12 +69,12 @@ def read(path: PathLike, *, series: str | int | None = None, time: int | None = 
     """Read one scan.
 
     The suffix picks the format; a name without a known suffix is opened by what its first bytes say, as DICOM exports
-    often have none. A folder is read as DICOM.
+    often have none. A folder is OME-Zarr if zarr's metadata lie in it, else DICOM.
 
     Parameters
     ----------
     path : str or path
-        NIfTI, DICOM (file or folder), NRRD, MetaImage, TIFF, PNG, JPEG, BMP or ``.npy``.
+        NIfTI, DICOM (file or folder), NRRD, MetaImage, OME-Zarr, TIFF, PNG, JPEG, BMP or ``.npy``.
     series : str or int, optional
         Which of several DICOM series: its number in ``series(path)`` or its Series Instance UID.
     time : int, optional
@@ -148,7 +149,9 @@ def format_of(path: Path) -> str:
     InputError
         If it is of no known format.
     """
-    name = "dicom" if path.is_dir() else FORMATS.get(suffix_of(path)) or sniff(path)
+    if path.is_dir():
+        return "ome_zarr" if is_zarr(path) or path.suffix.lower() == ".zarr" else "dicom"
+    name = FORMATS.get(suffix_of(path)) or sniff(path)
     if name is None:
         raise InputError(f"'{path.name}' is of no known format; open {_READABLE}.")
     return name

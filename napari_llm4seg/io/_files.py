@@ -28,6 +28,8 @@ _MAGIC = (
     (b"ObjectType", "itk"),
 )
 
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+
 # Endings that are one, though they have two dots.
 _DOUBLE = (".nii.gz", ".seg.nrrd", ".ome.tif", ".ome.tiff", ".ome.zarr")
 
@@ -56,6 +58,11 @@ def existing(path: PathLike) -> Path:
     except (OSError, ValueError) as error:
         raise InputError(f"'{found.name}' cannot be opened: {one_line(error)}.") from error
     return found
+
+
+def is_zarr(folder: Path) -> bool:
+    """Return whether ``folder`` is a zarr group or array, of either version of the format."""
+    return any((folder / mark).is_file() for mark in _ZARR_MARKS)
 
 
 def sniff(path: Path) -> str | None:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from napari_llm4seg.errors import Cancelled, InputError
 from napari_llm4seg.io import FORMATS
-from napari_llm4seg.io._files import PathLike, sniff, stem_of, suffix_of
+from napari_llm4seg.io._files import PathLike, is_zarr, sniff, stem_of, suffix_of
 
 # What this program writes beside scans; a result is no case.
 _RESULT = "_seg"
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def find_cases(
     if not root.is_dir():
         raise InputError(f"There is no folder '{root}'. Check the path.")
     out = Path(leave_out).expanduser().resolve() if leave_out is not None else None
-    if _is_zarr(root):
+    if is_zarr(root):
         return [CaseFile(root, stem_of(root.resolve()))]
     found = list(_walk(root, root, out, cancel))
     if not found:
@@ -86,7 +85,7 @@ def _walk(root: Path, folder: Path, out: Path | None, cancel: Callable[[], bool]
         if entry.is_dir():
             if path.resolve() == out:
                 continue
-            if _is_zarr(path):
+            if is_zarr(path):
                 yield from _case(root, path)
             else:
                 yield from _walk(root, path, out, cancel)
@@ -110,10 +109,6 @@ def _series(root: Path, folder: Path) -> Iterator[CaseFile]:
     """Yield the DICOM series of one folder; a single one is called as the folder is."""
     name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
     yield CaseFile(folder, name)
-
-
-def _is_zarr(folder: Path) -> bool:
-    return any((folder / mark).is_file() for mark in _ZARR_MARKS)
 
 
 def _distinct(cases: list[CaseFile]) -> list[CaseFile]:
