@@ -271,13 +271,13 @@ def _channels(omero: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
         about = given[number] if number < len(given) else {}
         colour = str(about.get("color") or "").lstrip("#")
         window = about.get("window") or {}
-        limits = [window.get("start"), window.get("end")]
-        shown = all(isinstance(end, (int, float)) for end in limits) and limits[0] < limits[1]
+        low, high = window.get("start"), window.get("end")
+        shown = isinstance(low, (int, float)) and isinstance(high, (int, float)) and low < high
         found.append(
             {
                 "name": str(about.get("label") or f"channel {number + 1}"),
                 "colour": f"#{colour.upper()}" if len(colour) == 6 else "",
-                "limits": limits if shown else None,
+                "limits": [low, high] if shown else None,
             }
         )
     return found
