@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from napari_llm4seg.corrections.manifest import ScanEntry
     from napari_llm4seg.corrections.records import Record, unannotated
     from napari_llm4seg.corrections.store import Restored, SampleStore
+    from napari_llm4seg.corrections.writer import Writer
 
-__all__ = ["Record", "Restored", "SampleStore", "ScanEntry", "unannotated"]
+__all__ = ["Record", "Restored", "SampleStore", "ScanEntry", "Writer", "unannotated"]
 
 _HOME = {
     "Record": "records",
     "Restored": "store",
     "SampleStore": "store",
     "ScanEntry": "manifest",
+    "Writer": "writer",
     "unannotated": "records",
 }
 

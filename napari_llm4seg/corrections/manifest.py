@@ -96,14 +96,14 @@ class ScanEntry(_Manifest):
             raise ValueError("dtype: needs a plain number type such as <i2")
         return self
 
-    def plane(self, axis: int) -> tuple[int, int]:
-        """Return (height, width) of the slices along ``axis``."""
-        height, width = (side for other, side in enumerate(self.grid) if other != axis)
-        return height, width
+    def shapes(self, axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes (C, Y, X) and (Y, X) of an image and a mask along ``axis``."""
+        plane = tuple(side for other, side in enumerate(self.grid) if other != axis)
+        return (self.channels, *plane), plane
 
     def fits(self, record: Record) -> bool:
         """Return whether ``record`` can be of this scan."""
-        return record.index < self.grid[record.axis] and record.shape == (self.channels, *self.plane(record.axis))
+        return record.index < self.grid[record.axis] and record.shape == self.shapes(record.axis)[0]
 
 
 def describe_scan(volume: Volume, digest: str, folder: Path) -> ScanEntry:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +15,8 @@ from filelock import BaseFileLock
 
 from napari_llm4seg.config import ClassSpec
 from napari_llm4seg.corrections.manifest import (
-    HISTORY,
     PROJECT,
-    SCAN,
     SCANS,
-    SLICES,
     VOXELS,
     ProjectInfo,
     ScanEntry,
@@ -32,33 +27,22 @@ from napari_llm4seg.corrections.manifest import (
     write_manifest,
 )
 from napari_llm4seg.corrections.records import (
-    SUFFIX,
     Array,
-    Damaged,
     Record,
     State,
     as_trained,
     compact,
     describe,
-    read_arrays,
-    read_info,
     unannotated,
-    write_record,
 )
+from napari_llm4seg.corrections.shelf import Shelf
 from napari_llm4seg.corrections.voxels import from_source, read_voxels, write_voxels
 from napari_llm4seg.digests import scan_digest
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.files import replacing, writing
 from napari_llm4seg.lock import hold
 from napari_llm4seg.volume import Volume
 
-Key = tuple[str, int, int]
 Progress = Callable[[int, int, str], Any]
-
-# Of each slice, how many replaced or taken-back records are kept.
-_KEPT = 10
-_LEFT_OVER = re.compile(r"^\.[0-9a-f]{8}-.*\.(npz|npy|json)$")
-_NAME = re.compile(r"^([zyx])(\d{4,9})\.npz$")
 
 
 @dataclass(frozen=True)
@@ -92,11 +76,9 @@ class SampleStore:
 
     def __init__(self, folder: Path, info: ProjectInfo, lock: BaseFileLock | None) -> None:
         self.folder, self._info, self._file_lock = folder, info, lock
-        self.messages: list[str] = []
         self._lock = threading.RLock()
-        self._scans: dict[str, ScanEntry] = {}
-        self._records: dict[Key, Record] = {}
-        self.reload()
+        self._shelf = Shelf(folder, writable=lock is not None)
+        self._shelf.reload()
 
     @classmethod
     def open(
@@ -151,6 +133,7 @@ class SampleStore:
     def close(self) -> None:
         """Let others write; what was read stays usable."""
         if self._file_lock is not None:
+            self._shelf.writable = False
             self._file_lock.release()
             self._file_lock = None
 
@@ -165,6 +148,10 @@ class SampleStore:
     @property
     def read_only(self) -> bool:
         return self._file_lock is None
+
+    @property
+    def messages(self) -> list[str]:
+        return self._shelf.messages
 
     @property
     def name(self) -> str:
@@ -193,59 +180,7 @@ class SampleStore:
     def reload(self) -> None:
         """Look at the folder anew, for what another process has written meanwhile."""
         with self._lock:
-            self._scans.clear()
-            self._records.clear()
-            folder = self.folder / SCANS
-            for scan in sorted(folder.iterdir()) if folder.is_dir() else []:
-                try:
-                    if scan.is_dir() and not scan.name.startswith("."):
-                        self._read_scan(scan)
-                except InputError as error:
-                    self.messages.append(str(error))
-
-    def _read_scan(self, folder: Path) -> None:
-        entry = read_manifest(folder / SCAN, ScanEntry, "scan")
-        if entry.id != folder.name:
-            raise InputError(f"The folder '{folder}' says it is of the scan '{entry.id}'; give it that name.")
-        self._scans[entry.id] = entry
-        self._read_records(entry)
-
-    def _read_records(self, scan: ScanEntry) -> None:
-        for folder in (self._slices(scan.id), self.folder / SCANS / scan.id):
-            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                if _LEFT_OVER.match(path.name) and not self.read_only:
-                    path.unlink(missing_ok=True)  # of a process that was killed while it wrote
-                elif folder.name == SLICES and _NAME.match(path.name):
-                    self._read_record(scan, path)
-
-    def _read_record(self, scan: ScanEntry, path: Path) -> None:
-        try:
-            record = read_info(path).model_copy(update={"scan": scan.id})
-            if path != self._path(record.key) or not scan.fits(record):
-                raise Damaged(f"The correction '{path.name}' of '{scan.name}' is of another scan or slice.")
-            self._records[record.key] = record
-        except Damaged as error:
-            self._set_aside(path, str(error))
-        except InputError as error:
-            self.messages.append(str(error))
-
-    def _set_aside(self, path: Path, message: str) -> None:
-        """Leave a damaged record to whoever can mend it, where it is in nobody's way."""
-        done = ""
-        if not self.read_only:
-            try:
-                os.replace(path, _free(path.with_name(path.name + ".damaged")))
-                done = " It was set aside, all others are as they were."
-            except OSError:
-                pass
-        self.messages.append(message + done)
-
-    def _slices(self, scan: str) -> Path:
-        return self.folder / SCANS / scan / SLICES
-
-    def _path(self, key: Key) -> Path:
-        scan, axis, index = key
-        return self._slices(scan) / f"{'zyx'[axis]}{index:04d}{SUFFIX}"
+            self._shelf.reload()
 
     def _may_write(self) -> None:
         if self.read_only:
@@ -254,7 +189,7 @@ class SampleStore:
     def scans(self) -> tuple[ScanEntry, ...]:
         """Return the scans of the project, by name."""
         with self._lock:
-            return tuple(sorted(self._scans.values(), key=lambda scan: (scan.name, scan.id)))
+            return tuple(sorted(self._shelf.scans.values(), key=lambda scan: (scan.name, scan.id)))
 
     def scan_for(self, volume: Volume, progress: Progress | None = None) -> ScanEntry:
         """Return the project's entry of ``volume``, known by its voxels even where its file has moved.
@@ -263,22 +198,10 @@ class SampleStore:
         """
         found = describe_scan(volume, scan_digest(volume, progress), self.folder)
         with self._lock:
-            for entry in self._scans.values():
+            for entry in self._shelf.scans.values():
                 if (entry.digest, entry.grid) == (found.digest, found.grid):
                     return found.model_copy(update={"id": entry.id, "added": entry.added})
         return found
-
-    def _keep_scan(self, scan: ScanEntry) -> None:
-        """Write the scan's entry where it is new, or its file has moved."""
-        if self._scans.get(scan.id) == scan:
-            return
-        with writing(self._slices(scan.id)):
-            self._slices(scan.id).mkdir(parents=True, exist_ok=True)
-        write_manifest(self.folder / SCANS / scan.id / SCAN, scan)
-        known = scan.id in self._scans
-        self._scans[scan.id] = scan
-        if not known:
-            self._read_records(scan)  # those of a scan whose entry was damaged
 
     def put(
         self,
@@ -316,63 +239,52 @@ class SampleStore:
         InputError
             If the arrays do not fit the scan, or the disk refuses; then the record from before is as it was.
         """
+        arrays = self.check(scan, index, axis, image, labels, annotated)
+        record = describe((scan.id, axis, index), state, *arrays, written=written, model=model)
+        self.put_record(scan, record, *arrays)
+        return record
+
+    def check(
+        self, scan: ScanEntry, index: int, axis: int, image: Array, labels: Array, annotated: Array | None
+    ) -> tuple[Array, Array, Array | None]:
+        """Return a slice's arrays as records hold them; raises what ``put`` raises, short of the disk's refusals.
+
+        What is already in that form is not copied.
+        """
+        self._may_write()
         name = f"slice {index} of '{scan.name}'"
         labels = compact(labels, name)
         image = np.ascontiguousarray(image, dtype=plain_dtype(image.dtype))
-        if annotated is not None:
-            annotated = np.array(annotated, dtype=np.bool_)
-            if annotated.shape != labels.shape:
-                raise InputError(f"What was annotated of {name} is {annotated.shape}; its mask is {labels.shape}.")
-            annotated = None if annotated.all() else annotated
-        if image.ndim != 3 or image.shape[1:] != labels.shape:
-            raise InputError(f"The image of {name} is {image.shape} and its mask {labels.shape}; they do not fit.")
-        record = describe((scan.id, axis, index), state, image, labels, annotated, written=written, model=model)
-        if not scan.fits(record):
-            size = f"{scan.channels} × {scan.plane(axis)}, {scan.grid[axis]} slices"
-            raise InputError(f"A mask of {record.shape} for {name} does not fit its scan ({size}).")
-        self.put_record(scan, record, image, labels, annotated)
-        return record
+        if annotated is not None and annotated.shape != labels.shape:
+            raise InputError(f"What was annotated of {name} is {annotated.shape}; its mask is {labels.shape}.")
+        if not 0 <= index < scan.grid[axis] or (image.shape, labels.shape) != scan.shapes(axis):
+            raise InputError(
+                f"The image {image.shape} and mask {labels.shape} of {name} do not fit that scan, which has "
+                f"{scan.grid[axis]} slices of {scan.shapes(axis)[1]} with {scan.channels} channel(s)."
+            )
+        whole = annotated is None or bool(annotated.all())
+        return image, labels, None if whole else np.asarray(annotated, dtype=np.bool_)
 
     def put_record(self, scan: ScanEntry, record: Record, image: Array, labels: Array, annotated: Array | None) -> None:
         """Write a record as it is, such as one of another project; its arrays as ``read_arrays`` returns them."""
         with self._lock:
             self._may_write()
-            self._keep_scan(scan)
-            path = self._path(record.key)
-            old = self._records.get(record.key)
-            if old is not None and old.state == "confirmed" and old.digest != record.digest:
-                self._into_history(old, "replaced", keep=True)
-            with replacing(path, durable=True) as temporary:
-                write_record(temporary, record, image, labels, annotated)
-            self._records[record.key] = record
+            self._shelf.keep_scan(scan)
+            self._shelf.write(record, image, labels, annotated)
 
     def drop(self, scan: ScanEntry, index: int, axis: int = 0) -> None:
         """Take a slice's correction back: it counts no more, but stays in the scan's history."""
         with self._lock:
-            old = self._records.get((scan.id, axis, index))
+            old = self._shelf.records.get((scan.id, axis, index))
             if old is not None:
                 self._may_write()
-                self._into_history(old, "undone", keep=False)
-                del self._records[old.key]
-
-    def _into_history(self, record: Record, why: str, keep: bool) -> None:
-        path = self._path(record.key)
-        folder = path.parent.parent / HISTORY
-        stamp = re.sub(r"\D", "", record.time.partition("+")[0])
-        with writing(folder):
-            folder.mkdir(exist_ok=True)
-            target = _free(folder / f"{path.stem}.{stamp}.{why}{SUFFIX}")
-            if keep:
-                _link_or_copy(path, target)
-            else:
-                os.replace(path, target)
-            for each in sorted(folder.glob(f"{path.stem}.*{SUFFIX}"))[:-_KEPT]:
-                each.unlink(missing_ok=True)
+                self._shelf.take_back(old)
 
     def records(self, scan: ScanEntry | None = None) -> tuple[Record, ...]:
         """Return the records of a scan, or of all scans, by scan, axis and slice."""
         with self._lock:
-            return tuple(self._records[key] for key in sorted(self._records) if scan is None or key[0] == scan.id)
+            records = self._shelf.records
+            return tuple(records[key] for key in sorted(records) if scan is None or key[0] == scan.id)
 
     def arrays(self, record: Record) -> tuple[Array, Array, Array | None]:
         """Return a record's image (C, Y, X), labels (Y, X) and which of them count (Y, X), None where all do.
@@ -383,13 +295,7 @@ class SampleStore:
             If its file is damaged, which is then set aside, or gone.
         """
         with self._lock:
-            path = self._path(record.key)
-            try:
-                return read_arrays(path, self._records.get(record.key, record))
-            except Damaged as error:
-                self._set_aside(path, str(error))
-                self._records.pop(record.key, None)
-                raise
+            return self._shelf.arrays(record)
 
     def load(self, record: Record) -> tuple[Array, Array]:
         """Return a record as a training sees it.
@@ -417,7 +323,7 @@ class SampleStore:
                 try:
                     _, labels, annotated = self.arrays(record)
                 except InputError as error:
-                    self._tell(error)
+                    self._shelf.tell(str(error))
                     continue
                 found[record.index] = Restored(labels, annotated, record)
         return found
@@ -432,7 +338,7 @@ class SampleStore:
             try:
                 parts.append((record, self.load(record)[1]))
             except InputError as error:
-                self._tell(error)
+                self._shelf.tell(str(error))
         wide = any(labels.dtype != np.uint8 for _, labels in parts)
         whole = np.empty(scan.grid, dtype="<u2" if wide else np.uint8)
         whole[...] = unannotated(whole)
@@ -441,10 +347,6 @@ class SampleStore:
             known = labels != unannotated(labels)
             target[known] = labels[known]
         return whole
-
-    def _tell(self, error: InputError) -> None:
-        if not any(message.startswith(str(error)) for message in self.messages):
-            self.messages.append(str(error))
 
     def put_scan(self, volume: Volume, progress: Progress | None = None) -> ScanEntry:
         """Keep the whole scan's voxels too, once, for three-dimensional models.
@@ -457,7 +359,7 @@ class SampleStore:
         scan = self.scan_for(volume, progress)
         with self._lock:
             self._may_write()
-            self._keep_scan(scan)
+            self._shelf.keep_scan(scan)
         path = self.folder / SCANS / scan.id / VOXELS
         if not path.is_file():
             write_voxels(path, volume, progress)
@@ -473,18 +375,3 @@ class SampleStore:
         """
         path = self.folder / SCANS / scan.id / VOXELS
         return read_voxels(path, scan) if path.is_file() else from_source(scan, self.folder)
-
-
-def _free(path: Path) -> Path:
-    """Return ``path``, or with a number where something is there."""
-    target, number = path, 2
-    while target.exists():
-        target, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
-    return target
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -236,10 +236,10 @@ def test_arrays_that_do_not_fit(store: SampleStore) -> None:
     entry = store.scan_for(volume)
     image, labels = image_of(volume, 0, 0), mask(volume, 0)
     cases: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
-        ("does not fit its scan", (6, 0, image, labels, "edited"), {}),
-        ("does not fit its scan", (0, 1, image, labels, "edited"), {}),
-        ("do not fit", (0, 0, image[:, 1:], labels, "edited"), {}),
-        ("do not fit", (0, 0, image[0], labels, "edited"), {}),
+        ("do not fit that scan, which has", (6, 0, image, labels, "edited"), {}),
+        ("do not fit that scan, which has", (0, 1, image, labels, "edited"), {}),
+        ("do not fit that scan", (0, 0, image[:, 1:], labels, "edited"), {}),
+        ("do not fit that scan", (0, 0, image[0], labels, "edited"), {}),
         ("What was annotated", (0, 0, image, labels, "edited"), {"annotated": labels[1:] > 0}),
         ("whole label values", (0, 0, image, labels * 0.5, "edited"), {}),
         ("holds label 65535", (0, 0, image, labels.astype("i4") + 65533, "edited"), {}),
