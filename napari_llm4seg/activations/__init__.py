@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 from napari_llm4seg.lazy import from_home
 
 if TYPE_CHECKING:
+    from napari_llm4seg.activations.attention import TokenMap
+    from napari_llm4seg.activations.inspection import Answer, Inspection, inspect_slice
     from napari_llm4seg.activations.maps import activation_auc, activation_iou, activation_map, grow
+    from napari_llm4seg.activations.place import TokenGrid
     from napari_llm4seg.activations.points import inner_points_of, points_of
     from napari_llm4seg.activations.proof import Proof, prove, prove_layer
     from napari_llm4seg.activations.recorder import ActivationRecorder, Activations
@@ -19,13 +22,18 @@ if TYPE_CHECKING:
 __all__ = [
     "ActivationRecorder",
     "Activations",
+    "Answer",
+    "Inspection",
     "Proof",
     "Spectrum",
+    "TokenGrid",
+    "TokenMap",
     "activation_auc",
     "activation_iou",
     "activation_map",
     "grow",
     "inner_points_of",
+    "inspect_slice",
     "points_of",
     "prove",
     "prove_layer",
@@ -36,13 +44,18 @@ __all__ = [
 _HOME = {
     "ActivationRecorder": "recorder",
     "Activations": "recorder",
+    "Answer": "inspection",
+    "Inspection": "inspection",
     "Proof": "proof",
     "Spectrum": "spectrum",
+    "TokenGrid": "place",
+    "TokenMap": "attention",
     "activation_auc": "maps",
     "activation_iou": "maps",
     "activation_map": "maps",
     "grow": "maps",
     "inner_points_of": "points",
+    "inspect_slice": "inspection",
     "points_of": "points",
     "prove": "proof",
     "prove_layer": "proof",

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from napari_llm4seg.activations.recorder import Activations
 from napari_llm4seg.errors import ConfigError, ProofError
+from napari_llm4seg.models.block import LLMBlock
 from napari_llm4seg.models.llm4seg import LLM4SegNet
 from napari_llm4seg.models.llm_layer import LLMLayer, attention_weights
 
@@ -195,10 +196,9 @@ def prove(net: LLM4SegNet, activations: Activations) -> Proof:
     Raises
     ------
     ConfigError
-        If the network has no block, or one of the points was not recorded.
+        If other layers run now, or one of the points was not recorded.
     """
-    block = net.llm_block()
-    layers = block.running()
+    layers = net.block.running() if isinstance(net.block, LLMBlock) else []
     if len(activations.handed) != len(layers):
         raise ConfigError(f"{len(activations.handed)} layers were recorded and {len(layers)} run now; record again.")
     checks = [check for k, layer in enumerate(layers, 1) for check in prove_layer(activations, k, layer).checks]
@@ -206,15 +206,17 @@ def prove(net: LLM4SegNet, activations: Activations) -> Proof:
 
 
 def _logits(net: LLM4SegNet, activations: Activations, layers: Sequence[LLMLayer]) -> Check:
-    block = net.llm_block()
-    device = block.bridge.adapter_in.weight.device
+    device = next(net.parameters()).device
     attentions = [activations[f"layer.{k}.attention"].to(device) for k in range(1, len(layers) + 1)]
     tolerance = HALF_TOLERANCE if any(weights.dtype == torch.float16 for weights in attentions) else TOLERANCE
     with torch.no_grad():
         features = [activations[f"encoder.{i + 1}"].to(device) for i in range(len(net.backbone.out_channels))]
-        tokens = block.bridge.enter(features[-1])
-        for layer, attention in zip(layers, attentions, strict=True):
-            tokens = tokens_again(layer, tokens, attention)
-        features[-1] = block.add(features[-1], block.bridge.leave(tokens, activations.grid))
+        if isinstance(net.block, LLMBlock):
+            tokens = net.block.bridge.enter(features[-1])
+            for layer, attention in zip(layers, attentions, strict=True):
+                tokens = tokens_again(layer, tokens, attention)
+            features[-1] = net.block.add(features[-1], net.block.bridge.leave(tokens, activations.grid))
+        elif net.block is not None:
+            raise ConfigError("A folded network has no inside; record the one it was folded from.")
         logits = net.decode(features, activations.image_grid)
         return compare("logits", logits, activations["logits"].to(device), tolerance)

@@ -75,16 +75,20 @@ class LLMBlock(nn.Module):
         ConfigError
             If a layer's width differs from what the adapters were made for.
         """
+        self.check_fits(layers)
+        device = self.bridge.adapter_in.weight.device
+        self.layers = nn.ModuleList(layer.freeze(self.config.frozen).to(device) for layer in layers)
+        self.swapped = True
+        self.set_state("on")
+
+    def check_fits(self, layers: Sequence[LLMLayer]) -> None:
+        """Raise ConfigError where a layer's width differs from what the adapters were made for."""
         for layer in layers:
             if layer.spec.hidden != self.hidden:
                 raise ConfigError(
                     f"A layer of width {layer.spec.hidden} does not fit adapters of width {self.hidden}; "
                     "choose a layer of the same language model, or train new adapters."
                 )
-        device = self.bridge.adapter_in.weight.device
-        self.layers = nn.ModuleList(layer.freeze(self.config.frozen).to(device) for layer in layers)
-        self.swapped = True
-        self.set_state("on")
 
     def running(self, state: BlockState | None = None) -> list[LLMLayer]:
         """Return the layers that a forward in ``state`` (default: the present one) runs."""

@@ -19,6 +19,7 @@ from torch import nn
 
 from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.errors import Cancelled
+from napari_llm4seg.models.backbone import channels_last
 from napari_llm4seg.planes import slice_axis
 from napari_llm4seg.predict.device import choose_device, describe_device
 from napari_llm4seg.predict.forward import Cancel, Folding
@@ -149,6 +150,20 @@ class Predictor:
             classes=tuple((spec.value, spec.name, spec.colour) for spec in self.checkpoint.config.model.classes),
             provenance=self._provenance(run, time.perf_counter() - started),
         )
+
+    @property
+    def preprocessor(self) -> Preprocessor | VolumePreprocessor:
+        """What turns a scan into the network's input."""
+        return self._preprocessor
+
+    @contextmanager
+    def network(self, cancel: Cancel | None = None) -> Iterator[nn.Module]:
+        """Hold the network itself, unfolded, on its device and in eval mode, while other threads' predictions wait."""
+        with self._turn(cancel):
+            dims = 3 if self.volumetric else 2
+            with torch.no_grad():
+                self.net.to(self.device, memory_format=channels_last(dims))  # type: ignore[call-overload]
+            yield self.net.eval()
 
     @property
     def volumetric(self) -> bool:
