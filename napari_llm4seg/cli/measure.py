@@ -32,8 +32,8 @@ def measure(
 ) -> int:
     """Measure every class of a mask: volume, pieces, intensity, diameter; against another one Dice, HD95 and more."""
     from napari_llm4seg.labels.cleanup import Hooks
+    from napari_llm4seg.labels.measure import joined, write_csv
     from napari_llm4seg.labels.measure import measure as run
-    from napari_llm4seg.labels.measure import write_csv
 
     if to_csv is not None and to_csv.resolve() in {path.resolve() for path in (mask, scan, against) if path}:
         raise WrongUse(f"--csv '{to_csv}' is one of the inputs; give the table another name.")
@@ -74,14 +74,6 @@ def _open(mask: Path, scan: Path | None) -> tuple[Volume, Volume | None]:
     volume = read(scan)
     turned = volume.with_data(read_mask(mask, volume)[None], kind="label", name=labels.name, metadata=labels.metadata)
     return turned, volume
-
-
-def joined(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return each class's two rows as one; a class that only one table has keeps what that says."""
-    by_value = {row["value"]: dict(row) for row in rows}
-    for other in others:
-        by_value[other["value"]] = by_value.get(other["value"], {}) | other
-    return [by_value[value] for value in sorted(by_value)]
 
 
 def in_words(found: tuple[ClassMeasures, ...], agreements: tuple[ClassAgreement, ...]) -> list[str]:

@@ -68,10 +68,34 @@ def slice_on_show(viewer: Any, layer: Layer) -> int:
     return int(np.clip(np.round(z), 0, n_slices(layer) - 1))
 
 
+def plane_on_show(viewer: Any, layer: Layer) -> tuple[int, int] | None:
+    """Return (axis, index) of the slice of ``layer`` on the screen, of its own (z, y, x); None while all is in 3-D.
+
+    Of a 2-D layer it is (0, 0).
+    """
+    if layer.ndim < 3:
+        return 0, 0
+    hidden = [axis - viewer.dims.ndim + layer.ndim for axis in viewer.dims.not_displayed]
+    axes = [axis for axis in hidden if axis >= 0]
+    if not axes:
+        return None
+    where = layer.world_to_data(np.asarray(viewer.dims.point, dtype=float))[axes[0]]
+    return axes[0], int(np.clip(np.round(where), 0, grid_shape(layer)[axes[0]] - 1))
+
+
 def classes_of(layer: Layer) -> tuple[tuple[int, str, str], ...]:
     """Return the named classes of a labels layer as (value, name, "#RRGGBB"), none where nobody named them."""
     kept = own_metadata(layer).get("classes") or layer.metadata.get("classes") or ()
     return tuple((int(value), str(name), str(colour)) for value, name, colour in kept)
+
+
+def set_classes(layer: Labels, classes: tuple[tuple[int, str, str], ...]) -> None:
+    """Name and colour the classes of a labels layer; what other programs put into its metadata is kept in step."""
+    layer.metadata.setdefault(KEY, {})["classes"] = classes
+    if "classes" in layer.metadata:
+        layer.metadata["classes"] = classes
+    style = class_style(classes)
+    layer.features, layer.colormap = style["features"], style["colormap"]
 
 
 def is_scan(layer: Layer) -> bool:

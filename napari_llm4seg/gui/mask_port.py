@@ -10,6 +10,7 @@ import numpy.typing as npt
 from napari.layers import Labels, Layer
 
 from napari_llm4seg.errors import InputError
+from napari_llm4seg.gui import steps
 from napari_llm4seg.gui.controllers.ports import MaskInfo
 from napari_llm4seg.gui.layers import (
     classes_of,
@@ -17,12 +18,15 @@ from napari_llm4seg.gui.layers import (
     layer_id,
     n_slices,
     own_metadata,
+    plane_on_show,
     slice_on_show,
     volume_from_layer,
     words_of,
 )
 from napari_llm4seg.gui.watch import LayerWatch
 from napari_llm4seg.volume import Volume
+
+Box = tuple[slice, slice, slice]
 
 # What napari emits when a labels layer's voxels change: the brush and its like, and a new array.
 _EDITS = ("paint", "data", "labels_update")
@@ -62,8 +66,19 @@ class NapariMasks:
             return volume.with_data(volume.data, metadata={**volume.metadata, "classes": classes_of(layer)})
         return volume
 
-    def replace_labels(self, mask_id: str, labels: npt.NDArray[Any]) -> int:
+    def plane_on_show(self, layer_id: str) -> tuple[int, int] | None:
+        return plane_on_show(self._viewer, self._layer(layer_id))
+
+    def replace_labels(self, mask_id: str, labels: npt.NDArray[Any], box: Box | None = None) -> int:
         """Make the mask's voxels ``labels`` (Z, Y, X) in one undo step; return how many changed.
+
+        Parameters
+        ----------
+        mask_id : str
+        labels : array (Z, Y, X)
+            Of the part ``box`` alone where that is given.
+        box : tuple of slice along (z, y, x), optional
+            The part of the mask to write to.
 
         Raises
         ------
@@ -71,13 +86,20 @@ class NapariMasks:
             If the layer is gone or has another shape by now.
         """
         layer = self._layer(mask_id)
-        wanted = labels[0] if layer.data.ndim == 2 else labels
-        if wanted.shape != layer.data.shape:
-            raise InputError(f"'{layer.name}' has the shape {layer.data.shape} now; the change was for {wanted.shape}.")
-        where = np.nonzero(np.asarray(layer.data) != wanted)
+        stack = layer.data if layer.data.ndim == 3 else layer.data[None]
+        part = stack if box is None else stack[box]
+        if labels.shape != part.shape:
+            raise InputError(f"'{layer.name}' has the shape {layer.data.shape} now; the change was for another one.")
+        where = np.nonzero(np.asarray(part) != labels)
         if where[0].size:
-            layer.data_setitem(where, wanted[where].astype(layer.data.dtype))
+            shift = [0, 0, 0] if box is None else [axis.start for axis in box]
+            indices = tuple(axis + more for axis, more in zip(where, shift, strict=True))
+            layer.data_setitem(indices[3 - layer.data.ndim :], labels[where].astype(layer.data.dtype))
         return int(where[0].size)
+
+    def note_step(self, mask_id: str, words: str) -> None:
+        """Keep with the layer that its newest undo step was this one, until that is taken back."""
+        steps.note(self._layer(mask_id), words)
 
     def connect(self, on_change: Callable[[], None], on_edit: Callable[[str], None]) -> None:
         self._on_edit = on_edit
@@ -104,6 +126,7 @@ class NapariMasks:
 
     def _edited(self, event: Any) -> None:
         self._steps[layer_id(event.source)] = _steps(event.source)
+        steps.follow(event.source)
         if self._on_edit is not None:
             self._on_edit(layer_id(event.source))
 

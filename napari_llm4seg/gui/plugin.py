@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from qtpy.QtCore import QEvent
 
+from napari_llm4seg.gui.class_port import NapariClasses
 from napari_llm4seg.gui.controllers.batch import BatchController
+from napari_llm4seg.gui.controllers.classes import ClassController
+from napari_llm4seg.gui.controllers.clean_up import CleanUpController
 from napari_llm4seg.gui.controllers.masks import MaskController
+from napari_llm4seg.gui.controllers.measure import MeasureController
 from napari_llm4seg.gui.controllers.ports import ModelSource
 from napari_llm4seg.gui.controllers.segment import SegmentController
 from napari_llm4seg.gui.dispatch import Dispatcher
 from napari_llm4seg.gui.layers import LayerTuple, layer_tuples, layers_of
 from napari_llm4seg.gui.mask_port import NapariMasks
 from napari_llm4seg.gui.models import SAMPLES, Models, sample
-from napari_llm4seg.gui.state.session import session_for
+from napari_llm4seg.gui.state.session import Session, session_for
 from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.viewer_port import NapariPort
 from napari_llm4seg.gui.views.segment_dock import SegmentWidget
@@ -71,10 +75,11 @@ class SegmentDock(SegmentWidget):
             dispatcher.post,
         )
         self.masks = MaskController(session, NapariMasks(napari_viewer), self.mask_row)
+        tools = mask_tools(session, napari_viewer, self, make_runner)
         self.batches = BatchController(
             session, source, self.batch, make_runner, self.controller.config, port.add_volumes
         )
-        parts: tuple[Part, ...] = (self.controller, self.masks, self.batches)
+        parts: tuple[Part, ...] = (self.controller, self.masks, *tools, self.batches)
         self._docked = False
         self._close = _closer(parts, dispatcher)
         self.destroyed.connect(self._close)
@@ -98,6 +103,17 @@ class Part(Protocol):
     def start(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+def mask_tools(session: Session, viewer: Any, dock: SegmentWidget, make_runner: Callable[[], Any]) -> tuple[Part, ...]:
+    """Return what works on the chosen mask: its legend, its measures, its clean-up. They read; one listens for all."""
+    masks, classes = NapariMasks(viewer), NapariClasses(viewer)
+    legend = ClassController(session, masks, classes, dock.class_list, make_runner())
+    return (
+        legend,
+        MeasureController(session, masks, dock.measure, make_runner()),
+        CleanUpController(session, masks, classes, legend.classes, dock.clean_up, make_runner()),
+    )
 
 
 def _closer(parts: Sequence[Part], dispatcher: Dispatcher) -> Callable[..., None]:

@@ -61,9 +61,7 @@ class ClassMeasures:
 
     def size_words(self) -> str:
         """Return the size as a person reads it: "1423.10 mL", "7.5 mm³", "31.4 mm²", "12 pixels"."""
-        if self.volume_ml is not None:
-            return volume_words(1000 * self.volume_ml)
-        return f"{self.area_mm2:.1f} mm²" if self.area_mm2 is not None else f"{self.voxels} pixels"
+        return size_words(self.row())
 
     def intensity_words(self) -> str:
         """Return mean and standard deviation of the scan's values, "–" where they are not known."""
@@ -118,7 +116,7 @@ def sizes(labels: Any, affine: npt.NDArray[np.float64], unit: Unit, classes: Cla
 def size_words(row: Mapping[str, Any]) -> str:
     """Return the size in a row of ``sizes`` as a person says it: "1.25 mL", "12.0 mm²" or "340 pixels"."""
     if "volume_ml" in row:
-        return f"{row['volume_ml']:.2f} mL"
+        return volume_words(1000 * row["volume_ml"])
     if "area_mm2" in row:
         return f"{row['area_mm2']:.1f} mm²"
     return f"{row['pixels']} pixels"
@@ -159,9 +157,8 @@ def measure(
             "measure with the scan that the mask was made on."
         )
     hooks = hooks or Hooks()
-    hooks.step(0, 0, "looking for classes")
-    array = np.asarray(labels.data[0])
-    boxes = boxes_of(array)
+    array = labels.data[0]
+    boxes = boxes_of(array, hooks)
     known = complete(labels.metadata.get("classes", ()) if classes is None else classes, boxes)
     found = []
     for number, item in enumerate(known):
@@ -170,22 +167,38 @@ def measure(
     return tuple(found)
 
 
-def boxes_of(labels: npt.NDArray[Any]) -> dict[int, Box]:
-    """Return the box around every label above 0, found in one pass."""
+def boxes_of(labels: Any, hooks: Hooks | None = None) -> dict[int, Box]:
+    """Return the box around every label above 0, found in one pass slice by slice: the whole may be on disk.
+
+    Parameters
+    ----------
+    labels : array (Z, Y, X), numpy or lazy
+    """
     from scipy import ndimage
 
-    return {value: box for value, box in enumerate(ndimage.find_objects(labels), 1) if box is not None}
+    ends: dict[int, list[list[int]]] = {}
+    for z in range(labels.shape[0]):
+        if hooks is not None:
+            hooks.step(z, labels.shape[0], "looking for classes")
+        for value, found in enumerate(ndimage.find_objects(np.asarray(labels[z])), 1):
+            if found is None:
+                continue
+            here = [[z, z + 1], *([part.start, part.stop] for part in found)]
+            known = ends.setdefault(value, here)
+            for axis, (low, high) in enumerate(here):
+                known[axis] = [min(known[axis][0], low), max(known[axis][1], high)]
+    return {value: tuple(slice(low, high) for low, high in ends[value]) for value in sorted(ends)}
 
 
 def _measure(
-    array: npt.NDArray[Any], box: Box | None, item: Class, labels: Volume, scan: Volume | None, hooks: Hooks
+    array: Any, box: Box | None, item: Class, labels: Volume, scan: Volume | None, hooks: Hooks
 ) -> ClassMeasures:
     from scipy import ndimage
 
     scale = affine_scale(labels.affine, labels.unit, labels.n_slices)
     if box is None:
         return ClassMeasures(*item, 0, 0, *_size(0, scale), None, None, None, None, None, labels.unit)
-    mask = array[box] == item[0]
+    mask = np.asarray(array[box] == item[0])
     voxels = int(np.count_nonzero(mask))
     _, components = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     mean, sd = _intensity(scan, box, mask, hooks) if scan is not None else (None, None)
@@ -233,6 +246,14 @@ def _slices(scan: Volume, box: Box, mask: npt.NDArray[np.bool_], hooks: Hooks) -
 
 def _words(grid: tuple[int, int, int]) -> str:
     return " × ".join(str(size) for size in reversed(grid)) + " voxels"
+
+
+def joined(rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each class's two rows as one; a class that only one table has keeps what that says."""
+    by_value = {row["value"]: dict(row) for row in rows}
+    for other in others:
+        by_value[other["value"]] = by_value.get(other["value"], {}) | other
+    return [by_value[value] for value in sorted(by_value)]
 
 
 def columns(rows: Sequence[dict[str, Any]]) -> list[str]:

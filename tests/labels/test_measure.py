@@ -112,7 +112,7 @@ def test_a_scan_of_another_size_is_refused_and_a_run_can_be_stopped():
         measure(volume(), hooks=Hooks(cancel=lambda: True))
     said = []
     measure(volume(), hooks=Hooks(progress=lambda *report: said.append(report)))
-    assert said[1:] == [(0, 3, "liver"), (1, 3, "cyst"), (2, 3, "absent")]
+    assert said[-3:] == [(0, 3, "liver"), (1, 3, "cyst"), (2, 3, "absent")]
 
 
 def test_sizes_are_those_of_the_measures():

@@ -55,6 +55,7 @@ class MaskController:
         if self.session.mask_id not in known:
             self.session.mask_id = known[-1] if known else None
         self._render()
+        self.session.masks_changed.emit()
 
     def _result_changed(self, result: str | None) -> None:
         if result is not None:

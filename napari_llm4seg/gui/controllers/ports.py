@@ -141,11 +141,43 @@ class MaskPort(Protocol):
     def volume(self, layer_id: str) -> Volume:
         """Return an image or labels layer as a volume without copying; raises ``InputError`` where it is none."""
 
-    def replace_labels(self, mask_id: str, labels: Array) -> int:
-        """Make the mask's voxels ``labels`` (Z, Y, X) in one undo step; return how many changed."""
+    def plane_on_show(self, layer_id: str) -> tuple[int, int] | None:
+        """Return (axis, index), of (z, y, x), of the layer's slice on the screen; None while it is seen in 3-D."""
+
+    def replace_labels(self, mask_id: str, labels: Array, box: tuple[slice, slice, slice] | None = None) -> int:
+        """Make the mask's voxels, or those in ``box``, ``labels`` in one undo step; return how many changed."""
+
+    def note_step(self, mask_id: str, words: str) -> None:
+        """Keep with the mask what its newest undo step did, until that is taken back."""
 
     def connect(self, on_change: Callable[[], None], on_edit: Callable[[str], None]) -> None:
         """Call ``on_change`` when layers come, go or get selected, and ``on_edit(mask_id)`` when voxels change."""
+
+    def disconnect(self) -> None: ...
+
+
+class ClassPort(Protocol):
+    """The classes of labels layers as controllers see them."""
+
+    def classes(self, mask_id: str) -> tuple[tuple[int, str, str], ...]:
+        """Return what was named, as (value, name, "#RRGGBB")."""
+
+    def set_classes(self, mask_id: str, classes: tuple[tuple[int, str, str], ...]) -> None: ...
+
+    def colour(self, mask_id: str, value: int) -> str:
+        """Return the "#RRGGBB" in which a label is drawn."""
+
+    def largest(self, mask_id: str) -> int:
+        """Return the highest value that the mask can hold."""
+
+    def selected(self, mask_id: str) -> int:
+        """Return the label that the brush paints."""
+
+    def select(self, mask_id: str, value: int) -> None:
+        """Make the mask the layer that is painted on, and ``value`` what is painted."""
+
+    def connect(self, on_select: Callable[[], None]) -> None:
+        """Call ``on_select`` when another label is painted from now on."""
 
     def disconnect(self) -> None: ...
 

@@ -60,7 +60,9 @@ class Session:
     busy : str
         What is running, in words; empty when nothing is.
 
-    ``mask_edited`` is emitted with the identifier of a labels layer whose voxels changed, whoever changed them.
+    ``mask_edited`` is emitted with the identifier of a labels layer whose voxels changed, whoever changed them, and
+    ``classes_changed`` with that of one whose classes were named or coloured anew. ``masks_changed`` is emitted when
+    labels layers came, went or were renamed, ``painted_changed`` when another label of the mask is painted from now on.
     """
 
     scan_changed = Signal(object)
@@ -70,6 +72,9 @@ class Session:
     result_changed = Signal(object)
     mask_changed = Signal(object)
     mask_edited = Signal(str)
+    masks_changed = Signal()
+    classes_changed = Signal(str)
+    painted_changed = Signal()
     busy_changed = Signal(str)
 
     def __init__(self) -> None:

@@ -21,7 +21,10 @@ from qtpy.QtWidgets import (
 
 from napari_llm4seg.gui.views.abstract.segment import SegmentActions, SegmentState
 from napari_llm4seg.gui.views.batch_section import BatchSection
+from napari_llm4seg.gui.views.class_list import ClassList
+from napari_llm4seg.gui.views.clean_up_section import CleanUpSection
 from napari_llm4seg.gui.views.mask_row import MaskRow
+from napari_llm4seg.gui.views.measure_section import MeasureSection
 from napari_llm4seg.gui.views.options import OptionsBox
 from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, Line, MessageLine, Section, button, show_button
 
@@ -176,7 +179,9 @@ class SegmentWidget(QWidget):
     def _build_mask_parts(self) -> None:
         """What can be done with a mask; every part has a controller of its own."""
         self.mask_row = MaskRow()
-        self._rows.addWidget(self.mask_row)
+        self.class_list, self.measure, self.clean_up = ClassList(), MeasureSection(), CleanUpSection()
+        for part in (self.mask_row, self.class_list, self.measure, self.clean_up):
+            self._rows.addWidget(part)
         self.batch = BatchSection()
         self._rows.addWidget(self.batch)
 

@@ -105,7 +105,10 @@ class Line(QElidingLabel):
 
 
 class Section(QWidget):
-    """A heading with an arrow that shows or hides what is below it; reachable by Tab, toggled by Space."""
+    """A heading with an arrow that shows or hides what is below it; reachable by Tab, toggled by Space.
+
+    ``summary`` is a line beside the heading, for what is worth knowing while the section is closed.
+    """
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -117,12 +120,18 @@ class Section(QWidget):
         self.button.setArrowType(Qt.ArrowType.RightArrow)
         self.button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.button.setAccessibleName(title)
+        self.summary = Line()
+        self.summary.setVisible(False)
         self.body = QWidget()
         self.body.setVisible(False)
+        heading = QHBoxLayout()
+        heading.setSpacing(6)
+        heading.addWidget(self.button)
+        heading.addWidget(self.summary, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
-        layout.addWidget(self.button)
+        layout.addLayout(heading)
         layout.addWidget(self.body)
         self.button.toggled.connect(self._toggle)
 

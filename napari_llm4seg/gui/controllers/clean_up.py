@@ -1,0 +1,317 @@
+"""The Clean up section: a class of the mask made tidy in a job, written back as one step of napari's history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_llm4seg.errors import InputError, LLM4SegError
+from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.clean_up_state import Facts, present
+from napari_llm4seg.gui.controllers.ports import ClassPort, MaskInfo, MaskPort, Runner
+from napari_llm4seg.gui.state.session import Session
+from napari_llm4seg.gui.views.abstract.clean_up import CleanUpView, Where
+from napari_llm4seg.gui.views.abstract.common import Message, ProgressState
+from napari_llm4seg.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_llm4seg.labels.cleanup import Cleaned, Hooks
+    from napari_llm4seg.labels.size import Scale
+
+Labels = npt.NDArray[Any]
+Step = Callable[[Labels, int, "Scale", "Hooks"], "Cleaned"]
+Box = tuple[slice, slice, slice]
+_MEANWHILE = "The mask was edited while this was computed, so nothing was changed. Press again."
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a step works on: a class of the whole mask, or of one slice of it.
+
+    Parameters
+    ----------
+    mask : MaskInfo
+    volume : Volume
+    value, name : int, str
+        The class.
+    plane : tuple of (axis, index) or None
+        The slice; None for the whole.
+    """
+
+    mask: MaskInfo
+    volume: Volume
+    value: int
+    name: str
+    plane: tuple[int, int] | None
+
+    @property
+    def box(self) -> Box:
+        """The part of the mask that is worked on."""
+        parts = [slice(0, size) for size in self.volume.grid]
+        if self.plane is not None:
+            parts[self.plane[0]] = slice(self.plane[1], self.plane[1] + 1)
+        return parts[0], parts[1], parts[2]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Those of (z, y, x) that the step sees."""
+        return tuple(axis for axis in range(3) if self.plane is None or axis != self.plane[0])
+
+    @property
+    def where(self) -> str:
+        """Return " in slice 41", or nothing for the whole mask or a mask of one slice."""
+        if self.plane is None or self.volume.n_slices == 1:
+            return ""
+        return f" in slice {self.plane[1]}" + ("" if self.plane[0] == 0 else f" along {'zyx'[self.plane[0]]}")
+
+
+class CleanUpController:
+    """Cleans up ``session.mask_id``.
+
+    Parameters
+    ----------
+    session : Session
+    port : MaskPort
+        Read and written, never listened to.
+    classes : ClassPort
+        Likewise.
+    known : callable() -> tuple of (value, name, colour)
+        The classes of the mask as its legend has them.
+    view : CleanUpView
+    runner : Runner
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        port: MaskPort,
+        classes: ClassPort,
+        known: Callable[[], tuple[tuple[int, str, str], ...]],
+        view: CleanUpView,
+        runner: Runner,
+    ) -> None:
+        self.session, self.port, self.classes, self.view, self._runner = session, port, classes, view, runner
+        self._known = known
+        self._where: Where = "volume"
+        self._smallest, self._radius = 100.0, 1.0
+        self._target: Target | None = None
+        self._edited = False
+        self._progress: ProgressState | None = None
+        self._message: Message | None = None
+
+    def start(self) -> None:
+        self.view.attach(self)
+        session = self.session
+        session.mask_changed.connect(self._mask_changed)
+        session.mask_edited.connect(self._mask_edited)
+        session.classes_changed.connect(self._render)
+        session.painted_changed.connect(self._render)
+        session.busy_changed.connect(self._render)
+        self._render()
+
+    def close(self) -> None:
+        session = self.session
+        session.mask_changed.disconnect(self._mask_changed)
+        session.mask_edited.disconnect(self._mask_edited)
+        session.classes_changed.disconnect(self._render)
+        session.painted_changed.disconnect(self._render)
+        session.busy_changed.disconnect(self._render)
+        if self._target is not None:
+            self.cancel()
+            session.busy = ""
+
+    # ------------------------------------------------------------------ what a person does
+
+    def choose_class(self, key: str) -> None:
+        if self.session.mask_id is not None:
+            self.classes.select(self.session.mask_id, int(key))
+        self._render()
+
+    def choose_where(self, where: Where) -> None:
+        self._where = where
+        self._render()
+
+    def set_smallest(self, value: float) -> None:
+        self._smallest = value
+
+    def set_radius(self, value: float) -> None:
+        self._radius = value
+
+    def keep_largest(self) -> None:
+        from napari_llm4seg.labels import cleanup
+
+        self._run(cleanup.keep_largest)
+
+    def fill_holes(self) -> None:
+        from napari_llm4seg.labels import cleanup
+
+        self._run(cleanup.fill_holes)
+
+    def remove_islands(self) -> None:
+        from napari_llm4seg.labels import cleanup
+
+        smallest = self._smallest
+        self._run(lambda labels, value, scale, hooks: cleanup.remove_islands(labels, value, scale, smallest, hooks))
+
+    def smooth(self) -> None:
+        from napari_llm4seg.labels import cleanup
+
+        radius = self._radius
+        self._run(lambda labels, value, scale, hooks: cleanup.smooth(labels, value, scale, radius, hooks))
+
+    def fill_between(self) -> None:
+        """Fill between drawn slices of the kind on the screen; of the first axis while all is seen in 3-D."""
+        from napari_llm4seg.labels.between import interpolate_slices
+
+        mask = self._mask()
+        plane = self.port.plane_on_show(mask.id) if mask is not None else None
+        axis = plane[0] if plane is not None else 0
+        self._run(lambda labels, value, scale, hooks: interpolate_slices(labels, value, scale, axis, hooks), whole=True)
+
+    def cancel(self) -> None:
+        if self._target is not None and self._runner.current is not None:
+            self._runner.current.cancel()
+
+    def dismiss_message(self) -> None:
+        self._message = None
+        self._render()
+
+    # ------------------------------------------------------------------ a step
+
+    def _run(self, step: Step, whole: bool = False) -> None:
+        if self._target is not None or self.session.busy:
+            return
+        try:
+            target = self._aim(whole)
+        except LLM4SegError as error:
+            self._message = words.failure(error, "Cleaning up")
+            self._render()
+            return
+
+        def job(ctx: Any) -> Cleaned:
+            from napari_llm4seg.labels.cleanup import Hooks
+            from napari_llm4seg.labels.size import Scale
+
+            # a copy: the person may go on painting
+            labels = np.array(target.volume.data[0][target.box])
+            if target.plane is not None:
+                labels = labels.squeeze(target.plane[0])
+            scale = Scale.of(target.volume.affine, target.volume.unit, target.axes)
+            return step(labels, target.value, scale, Hooks(ctx.progress, ctx.cancelled))
+
+        self._target, self._edited, self._message = target, False, None
+        self._progress = ProgressState(0, 0, "cleaning up")
+        self.session.busy = f"'{target.mask.name}' is being cleaned up."
+        self._render()
+        self._runner.start(
+            job,
+            on_progress=self._progressed,
+            on_result=self._done,
+            on_error=self._failed,
+            on_cancelled=lambda: self._end(Message("info", "Stopped; nothing was changed.")),
+        )
+
+    def _aim(self, whole: bool) -> Target:
+        """Return what the next step works on.
+
+        Raises
+        ------
+        InputError
+            Where there is no mask or class, or the mask is not in memory.
+        """
+        mask = self._mask()
+        if mask is None:
+            raise InputError("There is no mask; segment a scan or add a labels layer first.")
+        volume, value = self.port.volume(mask.id), self.classes.selected(mask.id)
+        if not isinstance(volume.data, np.ndarray):
+            raise InputError(f"'{mask.name}' lies on disk, where napari cannot undo a change; open a copy in memory.")
+        name = {item[0]: item[1] for item in self._known()}.get(value)
+        if name is None:
+            raise InputError("Choose a class of the mask first.")
+        plane = self.port.plane_on_show(mask.id) if self._where == "slice" else None
+        if self._where == "slice" and plane is None:
+            raise InputError("No single slice is on the screen in 3-D; choose the whole volume, or show slices.")
+        if volume.n_slices == 1:
+            plane = (0, 0)
+        return Target(mask, volume, value, name, None if whole and volume.n_slices > 1 else plane)
+
+    def _done(self, cleaned: Cleaned) -> None:
+        target = self._target
+        if target is None:
+            return
+        if self._edited:
+            self._end(Message("warning", _MEANWHILE))
+            return
+        said = f"{target.name}{target.where}: {cleaned.words}"
+        if cleaned.changed:
+            try:
+                self._write(target, cleaned)
+            except LLM4SegError as error:
+                self._failed(error)
+                return
+            said += ". Ctrl+Z on the canvas takes it back"
+        self._end(Message("info", f"{said}."))
+
+    def _write(self, target: Target, cleaned: Cleaned) -> None:
+        """Write the changed part back as one step that can be undone, and note it with the mask."""
+        part, box = cleaned.labels[cleaned.box], cleaned.box
+        if target.plane is not None:
+            axis = target.plane[0]
+            part = np.expand_dims(part, axis)
+            box = (*box[:axis], target.box[axis], *box[axis:])
+        self.port.replace_labels(target.mask.id, part, (box[0], box[1], box[2]))
+        self.port.note_step(target.mask.id, f"{target.name}{target.where}: {cleaned.words}")
+
+    def _progressed(self, progress: Any) -> None:
+        if self._target is not None:
+            self._progress = ProgressState(progress.done, progress.total, progress.message)
+            self._render()
+
+    def _failed(self, error: BaseException) -> None:
+        message = Message("warning", _MEANWHILE) if self._edited else words.failure(error, "Cleaning up")
+        self._end(message)
+
+    def _end(self, message: Message) -> None:
+        self._target, self._progress, self._message = None, None, message
+        self.session.busy = ""
+        self._render()
+
+    # ------------------------------------------------------------------ what happens
+
+    def _mask_changed(self, _: object) -> None:
+        self._message = None
+        self._render()
+
+    def _mask_edited(self, mask_id: str) -> None:
+        if self._target is not None and mask_id == self._target.mask.id:
+            self._edited = True
+
+    def _mask(self) -> MaskInfo | None:
+        return next((mask for mask in self.port.masks() if mask.id == self.session.mask_id), None)
+
+    def _render(self, *_: object) -> None:
+        mask = self._mask()
+        facts = Facts(
+            mask=mask,
+            in_mm=mask is not None and self._in_mm(mask),
+            classes=self._known(),
+            painted=self.classes.selected(mask.id) if mask is not None else 0,
+            where=self._where,
+            smallest=self._smallest,
+            radius=self._radius,
+            running=self._target is not None,
+            elsewhere="" if self._target is not None else self.session.busy,
+            progress=self._progress,
+            message=self._message,
+        )
+        self.view.show_state(present(facts))
+
+    def _in_mm(self, mask: MaskInfo) -> bool:
+        try:
+            return self.port.volume(mask.id).unit == "mm"
+        except LLM4SegError:
+            return False

@@ -1,0 +1,314 @@
+"""The Measure section: figures of the chosen mask, out of date once it was edited, renewed after each result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_llm4seg.errors import LLM4SegError
+from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.measure_tables import agreement_table, measures_table, summary
+from napari_llm4seg.gui.controllers.ports import MaskInfo, MaskPort, Runner
+from napari_llm4seg.gui.state.session import Session
+from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
+from napari_llm4seg.gui.views.abstract.measure import MeasureState, MeasureView
+from napari_llm4seg.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_llm4seg.labels.compare import Comparison
+    from napari_llm4seg.labels.measure import ClassMeasures
+
+_NONE = "Choose a mask to compare with"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found of one mask; ``other`` names the mask it was compared with."""
+
+    found: tuple[ClassMeasures, ...]
+    scan: str
+    comparison: Comparison | None = None
+    other: str = ""
+    other_id: str = ""
+    out_of_date: bool = False
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the table that is copied and saved: one row per class, both tables' columns."""
+        from napari_llm4seg.labels.measure import joined
+
+        agreement = self.comparison.classes if self.comparison is not None else ()
+        return joined([item.row() for item in self.found], [item.row() for item in agreement])
+
+
+class MeasureController:
+    """Measures ``session.mask_id`` in jobs.
+
+    Parameters
+    ----------
+    session : Session
+    port : MaskPort
+        Read, never listened to.
+    view : MeasureView
+    runner : Runner
+        A runner of its own: a new measurement supersedes the one that goes on.
+    """
+
+    def __init__(self, session: Session, port: MaskPort, view: MeasureView, runner: Runner) -> None:
+        self.session, self.port, self.view, self._runner = session, port, view, runner
+        self._known: dict[str, Measured] = {}
+        self._others: dict[str, str] = {}
+        self._tolerance = 1.0
+        self._running: str | None = None
+        self._edited = False
+        self._progress: ProgressState | None = None
+        self._message: Message | None = None
+
+    def start(self) -> None:
+        self.view.attach(self)
+        session = self.session
+        session.mask_changed.connect(self._mask_changed)
+        session.masks_changed.connect(self._render)
+        session.mask_edited.connect(self._mask_edited)
+        session.classes_changed.connect(self._classes_changed)
+        session.busy_changed.connect(self._busy_changed)
+        self._render()
+
+    def close(self) -> None:
+        session = self.session
+        session.mask_changed.disconnect(self._mask_changed)
+        session.masks_changed.disconnect(self._render)
+        session.mask_edited.disconnect(self._mask_edited)
+        session.classes_changed.disconnect(self._classes_changed)
+        session.busy_changed.disconnect(self._busy_changed)
+        self.cancel()
+
+    # ------------------------------------------------------------------ what a person does
+
+    def measure(self) -> None:
+        """Measure the mask, and compare it where another one is chosen."""
+        mask = self._mask()
+        if mask is None:
+            return
+        self._message = None
+        try:
+            labels, scan = self.port.volume(mask.id), self._scan(mask)
+            other = self._other(mask)
+            against = self.port.volume(other.id) if other is not None else None
+        except LLM4SegError as error:
+            self._failed(error)
+            return
+        tolerance = self._tolerance
+
+        def job(ctx: Any) -> Measured:
+            from napari_llm4seg.labels.cleanup import Hooks
+            from napari_llm4seg.labels.measure import measure
+
+            hooks = Hooks(ctx.progress, ctx.cancelled)
+            found = measure(labels, scan, hooks=hooks)
+            done = Measured(found, scan.name if scan is not None else "")
+            if against is None or other is None:
+                return done
+            ctx.progress(0, 0, "loading the metrics")
+            from napari_llm4seg.labels.compare import compare
+
+            return replace(
+                done,
+                comparison=compare(labels, against, tolerance, hooks=hooks),
+                other=other.name,
+                other_id=other.id,
+            )
+
+        self._running, self._edited = mask.id, False
+        self._progress = ProgressState(0, 0, "measuring")
+        self._render()
+        self._runner.start(
+            job,
+            on_progress=self._progressed,
+            on_result=lambda done: self._done(mask.id, done),
+            on_error=self._failed,
+            on_cancelled=self._stopped,
+        )
+
+    def choose_other(self, mask_id: str) -> None:
+        """Compare with another mask from now on, "" with none."""
+        if self.session.mask_id is not None:
+            self._others[self.session.mask_id] = mask_id
+            self.measure()
+
+    def set_tolerance(self, value: float) -> None:
+        self._tolerance = value
+        mask = self._mask()
+        if mask is not None and self._other(mask) is not None:
+            self.measure()
+        else:
+            self._render()
+
+    def copy(self) -> None:
+        """Put the table on the clipboard, in columns that a spreadsheet takes."""
+        from napari_llm4seg.labels.measure import table_text
+
+        measured = self._measured()
+        if measured is not None:
+            self.view.put_on_clipboard(table_text(measured.rows(), "\t"))
+            self._message = Message("info", "The table is on the clipboard.")
+        self._render()
+
+    def save_csv(self, path: Path) -> None:
+        from napari_llm4seg.labels.measure import write_csv
+
+        measured = self._measured()
+        if measured is not None:
+            try:
+                write_csv(path, measured.rows())
+                self._message = Message("info", f"Saved {path.name}.")
+            except LLM4SegError as error:
+                self._message = words.failure(error, "Saving the table")
+        self._render()
+
+    def cancel(self) -> None:
+        if self._running is not None and self._runner.current is not None:
+            self._runner.current.cancel()
+
+    def dismiss_message(self) -> None:
+        self._message = None
+        self._render()
+
+    # ------------------------------------------------------------------ what happens
+
+    def _mask_changed(self, _: object) -> None:
+        self._message = None
+        self._render()
+
+    def _mask_edited(self, mask_id: str) -> None:
+        """What was measured of that mask, or against it, is out of date."""
+        stale = {
+            mask: replace(measured, out_of_date=True)
+            for mask, measured in self._known.items()
+            if not measured.out_of_date and mask_id in (mask, measured.other_id)
+        }
+        self._known |= stale
+        if self._running is not None and mask_id in (self._running, self._others.get(self._running)):
+            self._edited = True
+        if stale:
+            self._render()
+
+    def _classes_changed(self, mask_id: str) -> None:
+        """A class was named or coloured anew: its figures are the same."""
+        measured, mask = self._known.get(mask_id), self._mask(mask_id)
+        if measured is not None and mask is not None:
+            named = {value: (name, colour) for value, name, colour in mask.classes}
+            old = {item.value: (item.name, item.colour) for item in measured.found}
+            found = tuple(
+                replace(item, name=name, colour=colour)
+                for item in measured.found
+                for name, colour in [named.get(item.value, old[item.value])]
+            )
+            comparison = measured.comparison
+            if comparison is not None:
+                agreement = [replace(item, name=named.get(item.value, (item.name,))[0]) for item in comparison.classes]
+                comparison = replace(comparison, classes=tuple(agreement))
+            self._known[mask_id] = replace(measured, found=found, comparison=comparison)
+        self._render()
+
+    def _busy_changed(self, busy: str) -> None:
+        """A run has ended: its result, now the chosen mask, is measured without being asked."""
+        mask = self.session.mask_id
+        if not busy and mask is not None and mask == self.session.result_id and self._in_memory(mask):
+            self.measure()
+        self._render()
+
+    def _in_memory(self, mask_id: str) -> bool:
+        try:
+            return isinstance(self.port.volume(mask_id).data, np.ndarray)
+        except LLM4SegError:
+            return False
+
+    def _progressed(self, progress: Any) -> None:
+        if self._running is not None:
+            self._progress = ProgressState(progress.done, progress.total, progress.message)
+            self._render()
+
+    def _done(self, mask_id: str, measured: Measured) -> None:
+        self._known[mask_id] = replace(measured, out_of_date=self._edited)
+        self._stopped()
+
+    def _failed(self, error: BaseException) -> None:
+        self._message = words.failure(error, "Measuring")
+        self._stopped()
+
+    def _stopped(self) -> None:
+        self._running, self._progress = None, None
+        self._render()
+
+    # ------------------------------------------------------------------ what is there
+
+    def _mask(self, mask_id: str | None = None) -> MaskInfo | None:
+        wanted = mask_id or self.session.mask_id
+        return next((mask for mask in self.port.masks() if mask.id == wanted), None)
+
+    def _measured(self) -> Measured | None:
+        return self._known.get(self.session.mask_id or "")
+
+    def _other(self, mask: MaskInfo) -> MaskInfo | None:
+        return self._mask(self._others.get(mask.id)) if self._others.get(mask.id) else None
+
+    def _scan(self, mask: MaskInfo) -> Volume | None:
+        """Return the scan the mask was made on, or the chosen one where it has the same grid."""
+        if mask.scan_id is not None:
+            return self.port.volume(mask.scan_id)
+        if self.session.scan_id is None:
+            return None
+        scan, labels = self.port.volume(self.session.scan_id), self.port.volume(mask.id)
+        same = scan.grid == labels.grid and np.allclose(scan.affine, labels.affine, atol=1e-3)
+        return scan if same else None
+
+    def _render(self, *_: object) -> None:
+        mask, measured = self._mask(), self._measured()
+        if mask is None:
+            self.view.show_state(MeasureState())
+            return
+        other = self._other(mask)
+        unit = measured.found[0].unit if measured is not None and measured.found else "mm"
+        table = ButtonState(measured is not None, "" if measured is not None else "Measure first.")
+        comparison = measured.comparison if measured is not None else None
+        others = [Choice(item.id, item.name) for item in self.port.masks() if item.id != mask.id]
+        running = self._running is not None
+        self.view.show_state(
+            MeasureState(
+                shown=True,
+                summary=summary(measured.found, measured.out_of_date) if measured is not None else "",
+                measures=measures_table(measured.found) if measured is not None else None,
+                agreement=agreement_table(comparison.classes) if comparison is not None else None,
+                note=self._note(measured),
+                out_of_date=measured is not None and measured.out_of_date,
+                others=(Choice("", "no other mask", _NONE), *others) if others else (),
+                other=other.id if other is not None else "",
+                tolerance=self._tolerance,
+                unit=unit,
+                measure=ButtonState(not running, "It is being measured." if running else "Measure every class"),
+                copy=replace(table, tooltip=table.tooltip or "Copy the table, for a spreadsheet"),
+                save=replace(table, tooltip=table.tooltip or "Save the table, one row per class"),
+                cancel=ButtonState(
+                    running, "Stop measuring" if running else "Nothing is being measured.", visible=running
+                ),
+                suggested=f"{mask.name}.csv".replace("/", "-"),
+                progress=self._progress,
+                message=self._message,
+            )
+        )
+
+    def _note(self, measured: Measured | None) -> str:
+        if measured is None:
+            return ""
+        said = ["The mask was edited since: measure again."] if measured.out_of_date else []
+        if not measured.found:
+            said.append("There is no label in this mask.")
+        elif not measured.scan:
+            said.append("No scan of the same grid is chosen: no intensities.")
+        if measured.comparison is not None:
+            said.append(f"Compared with '{measured.other}'.")
+            said.extend(measured.comparison.messages)
+        return " ".join(said)
