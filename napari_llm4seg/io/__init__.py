@@ -25,6 +25,8 @@ __all__ = ["FORMATS", "WRITERS", "TimeStack", "read", "read_stack", "series", "w
 FORMATS: dict[str, str] = {
     ".nii": "nifti",
     ".nii.gz": "nifti",
+    ".hdr": "nifti",
+    ".img": "nifti",
     ".dcm": "dicom",
     ".dicom": "dicom",
     ".ima": "dicom",

@@ -21,6 +21,7 @@ Pair = tuple[float, float]
 # Their values are physical quantities; an inverted display must not turn them round.
 _QUANTITATIVE = ("CT", "PT", "NM")
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # implicit and explicit little endian
 
 
@@ -136,10 +137,22 @@ def _decoded(dataset: Any, name: str) -> Array:
     except (RuntimeError, NotImplementedError) as error:
         if not syntax.is_compressed:
             raise
+        if syntax == _JPEG_EXTENDED:
+            return _twelve_bit_jpeg(dataset)
         raise InputError(
             f"'{name}' is compressed as {syntax.name}, which cannot be decoded here, or it is damaged. "
             "Export it uncompressed or as JPEG 2000."
         ) from error
+
+
+def _twelve_bit_jpeg(dataset: Any) -> Array:
+    """Decode lossy JPEG of 12 bits, which none of pydicom's decoders can."""
+    from imagecodecs import jpeg8_decode
+    from pydicom.encaps import generate_frames
+
+    count = int(dataset.get("NumberOfFrames") or 1)
+    frames = [jpeg8_decode(frame) for frame in generate_frames(dataset.PixelData, number_of_frames=count)]
+    return np.stack(frames[:count])
 
 
 def _is_inverted(dataset: Any, photometric: str) -> bool:

@@ -13,6 +13,7 @@ from napari_llm4seg.errors import InputError
 from napari_llm4seg.io._dicom_headers import (
     SUFFIXES,
     WHAT,
+    Found,
     Frame,
     check_scan,
     find,
@@ -60,7 +61,7 @@ def read(path: PathLike, series: str | int | None = None) -> Volume:
         If the file is missing, damaged, cut off, no scan, compressed in a way that cannot be decoded here, or holds
         several volumes and none was chosen.
     """
-    path = existing(path)
+    path = _opened(path)
     if path.is_dir():
         return read_series(path, series)
     with reading(path, WHAT):
@@ -95,8 +96,7 @@ def read_series(folder: PathLike, series: str | int | None = None) -> Volume:
     with reading(folder, "a folder with DICOM images"):
         found = find(folder)
         if not found.frames:
-            if found.errors:
-                raise found.errors[0]
+            _raise_for(found, folder)
             raise InputError(
                 f"The folder '{folder.name}' holds no DICOM image. Open a folder that holds the files of a series, "
                 "or one file."
@@ -123,18 +123,33 @@ def list_series(path: PathLike) -> list[SeriesInfo]:
     InputError
         If there is nothing at ``path``, or it cannot be read.
     """
-    path = existing(path)
+    path = _opened(path)
     with reading(path, WHAT):
         if path.is_dir():
             found = find(path)
-            if found.errors and not found.frames:
-                raise found.errors[0]
+            _raise_for(found, path)
             series = sort_out(found.frames)
         elif _is_segmentation(path):
             return []
         else:
             series = _in_file(path)
     return [one.info(number) for number, one in enumerate(series, start=1)]
+
+
+def _raise_for(found: Found, folder: Path) -> None:
+    """Raise what is wrong with a folder in which no image can be read."""
+    if found.frames or not found.errors:
+        return
+    if len(found.errors) == 1:
+        raise found.errors[0]
+    count = len(found.errors)
+    raise InputError(f"None of the {count} DICOM files in '{folder.name}' can be read; the first: {found.errors[0]}")
+
+
+def _opened(path: PathLike) -> Path:
+    """Return what is meant: whoever opens the table of contents of an export wants what lies beside it."""
+    found = existing(path)
+    return found.parent if found.name.upper() == "DICOMDIR" and found.is_file() else found
 
 
 def _in_file(path: Path) -> list[Series]:
