@@ -26,6 +26,7 @@ from napari_llm4seg.windows import limits_of_name
 Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
 Positions = Literal["none", "own", "axial", "paper"]
 MaskKind = Literal["causal", "full"]
+Parts = Literal["adapters", "adapters+decoder", "all"]
 Plane = Literal["stored", "axial", "coronal", "sagittal"]
 
 # Okabe-Ito, the colour-blind-safe palette; yellow last because it vanishes on bright ultrasound.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from napari_llm4seg.engine.prefetch import Prefetcher
 from napari_llm4seg.engine.source import TrainingSource, ValidationSource, batches
 from napari_llm4seg.engine.state import RunState
 from napari_llm4seg.errors import Cancelled, ConfigError, DeviceError, one_line
-from napari_llm4seg.models.llm4seg import LLM4SegNet
+from napari_llm4seg.models.llm4seg import Features, LLM4SegNet
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -106,11 +107,12 @@ def fit(
     data: tuple[TrainingSource, ValidationSource],
     config: FitConfig,
     *,
-    folder: Path,
+    folder: Path | None,
     threshold: float = PredictConfig().threshold,
     checkpoint: CheckpointConfig | None = None,
     on_event: Callable[[Event], None] | None = None,
     cancel: Callable[[], bool] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> FitResult:
     """Train ``net`` and return its best weights by validation.
 
@@ -123,9 +125,9 @@ def fit(
     data : (TrainingSource, ValidationSource)
         Validation decides which epoch is best; anything reported as a test must be held apart from both.
     config : FitConfig
-    folder : Path
+    folder : Path or None
         Gets ``log.csv``, TensorBoard's files and ``state.pt``. A run that was stopped goes on from the last finished
-        epoch when called again with the same data, model and config.
+        epoch when called again with the same data, model and config. None keeps nothing on disk.
     threshold : float in (0, 1)
         For the validation IoU of sigmoid heads.
     checkpoint : CheckpointConfig, optional
@@ -134,6 +136,9 @@ def fit(
         Called after each step and validation, in the first process alone.
     cancel : callable returning bool
         Asked before each step and between validation's batches; any process's answer stops all.
+    stop : callable returning bool
+        Asked before each step: ends the training there as if it were finished. The unfinished epoch is validated, and
+        the best weights so far are returned.
 
     Returns
     -------
@@ -156,13 +161,13 @@ def fit(
     if config.batch < share.processes:
         raise ConfigError(f"fit.batch {config.batch} cannot be shared by {share.processes} processes; raise it.")
     with ExitStack() as stack:
-        if share.rank == 0:
+        if share.rank == 0 and folder is not None:
             stack.enter_context(only_run(folder))
         stack.enter_context(lost_process(share.processes))
         stack.enter_context(synchronised(net, share))
         run = RunState(fabric, net, config, data, folder, share, checkpoint)
         stack.callback(run.close)
-        _epochs(run, data, threshold, on_event if share.rank == 0 else None, cancel)
+        _epochs(run, data, threshold, on_event if share.rank == 0 else None, cancel, stop)
     return FitResult(dict(run.best_tensors), run.best_epoch, run.best, run.history)
 
 
@@ -172,34 +177,41 @@ def _epochs(
     threshold: float,
     on_event: Callable[[Event], None] | None,
     cancel: Callable[[], bool] | None,
+    stop: Callable[[], bool] | None,
 ) -> None:
-    """Train to the end, or until validation has found nothing better for long enough."""
+    """Train to the end, until told to stop, or until validation has found nothing better for long enough."""
     config, share = run.config, run.share
     objective = Objective(run.net.config.classes, run.net.config.head, config)
     before = run.history[-1]["seconds"] if run.history else 0.0
-    started, first = time.monotonic(), run.epoch
+    started, first, stopped = time.monotonic(), run.epoch, False
     with Prefetcher(_batches(data[0], config, share, run.epoch)) as ready:
-        while not run.done:
+        while not (run.done or stopped):
             losses: list[float] = []
             torch.manual_seed(config.seed * 1_000_003 + run.epoch)
             stepping, waited = time.perf_counter(), ready.waited
             for _ in range(run.steps_per_epoch):
                 _stop_if(cancel, share)
+                stopped = stop is not None and any(share.same_for_all(stop()))
+                if stopped:
+                    break
                 n, images, labels = ready.take()
                 share.start_batch(n)
                 losses.append(run.step(objective, images, labels))
                 if on_event:
                     on_event(Event("step", run.epoch, config.epochs, losses[-1], run.fraction))
+            if not losses and run.best_tensors:
+                break  # told to stop between two epochs
             waiting = (ready.waited - waited) / (time.perf_counter() - stepping)
-            run.epoch += 1
-            row = {"epoch": run.epoch, "loss": float(np.mean(losses)), "lr": run.optimiser.param_groups[0]["lr"]}
-            due = run.epoch % config.validate_every == 0 or run.epoch == config.epochs
+            run.epoch += bool(losses)
+            row = {"epoch": run.epoch, "lr": run.optimiser.param_groups[0]["lr"]}
+            row["loss"] = float(np.mean(losses)) if losses else math.nan
+            due = run.epoch % config.validate_every == 0 or run.epoch == config.epochs or stopped
             if due:
                 row |= run.judge(lambda net: validate(net, data[1], objective, config.batch, threshold, share, cancel))
             here = time.monotonic() - started
             run.finish_epoch(row | {"waiting": waiting, "seconds": before + here})
             if due and on_event:
-                left = 0.0 if run.done else (config.epochs - run.epoch) * here / (run.epoch - first)
+                left = 0.0 if run.done or stopped else (config.epochs - run.epoch) * here / (run.epoch - first)
                 on_event(
                     Event(
                         "validated",
@@ -210,14 +222,14 @@ def _epochs(
                         row["val_iou"],
                         run.best,
                         left,
-                        stopped_early=run.done and run.epoch < config.epochs,
+                        stopped_early=(run.done or stopped) and run.epoch < config.epochs,
                     )
                 )
 
 
 def _batches(
     train: TrainingSource, config: FitConfig, share: Share, first: int
-) -> Iterator[tuple[int, Tensor, Tensor]]:
+) -> Iterator[tuple[int, Tensor | Features, Tensor]]:
     """Yield every batch from epoch ``first`` on: its size over all processes, and this one's images and labels."""
     for epoch in range(first, config.epochs):
         train.start_epoch(config.seed, epoch)

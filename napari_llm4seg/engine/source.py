@@ -13,6 +13,7 @@ from napari_llm4seg.engine.augment import Augmenter, Strength
 from napari_llm4seg.engine.data import IGNORE, Samples
 from napari_llm4seg.engine.objective import Objective
 from napari_llm4seg.metrics import iou
+from napari_llm4seg.models.llm4seg import Features
 
 
 class TrainingSource(Protocol):
@@ -38,12 +39,12 @@ class TrainingSource(Protocol):
     def start_epoch(self, seed: int, epoch: int) -> None:
         """Tell which draws the coming batches are to have; ``epoch`` counts from 0."""
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, index: Tensor) -> tuple[Tensor | Features, Tensor]:
         """Return the samples of numbers ``index`` (int64, (B,)), augmented, on the CPU.
 
         Returns
         -------
-        images : tensor (B, C, *grid), float32, normalised
+        images : tensor (B, C, *grid), float32, normalised, or what the network's frozen encoder makes of them
         labels : tensor (B, *grid), uint8 label values; 255 is not annotated
         """
 
@@ -151,9 +152,13 @@ class ImageTraining(_ImageSource):
 class ImageValidation(_ImageSource):
     """Samples held in memory, scored on the network's grid."""
 
+    def inputs(self, index: Tensor) -> Tensor | Features:
+        """Return what the network takes for the items of numbers ``index``."""
+        return self.samples.images[index]
+
     def score(self, net: nn.Module, objective: Objective, index: Tensor, threshold: float) -> dict[str, Tensor]:
         device = next(net.parameters()).device
-        images = self.samples.images[index].to(device, memory_format=torch.channels_last)
+        images = self.inputs(index).to(device, memory_format=torch.channels_last)
         logits, labels = net(images).float().cpu(), self.samples.labels[index]
         known = (labels != IGNORE)[:, None]
         found, truth = objective.predicted(logits, threshold) & known, objective.members(labels) & known

@@ -22,7 +22,7 @@ from napari_llm4seg.engine.schedule import learning_rate, warmed_average
 from napari_llm4seg.engine.source import batches
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.models.backbone import channels_last
-from napari_llm4seg.models.llm4seg import FROZEN_PREFIX, LLM4SegNet
+from napari_llm4seg.models.llm4seg import FROZEN_PREFIX, Features, LLM4SegNet
 
 BEST, LAST = "best", "last"
 
@@ -66,7 +66,7 @@ class RunState:
         net: LLM4SegNet,
         config: FitConfig,
         data: Data,
-        folder: Path,
+        folder: Path | None,
         share: Share | None = None,
         checkpoint: CheckpointConfig | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class RunState:
         self.best_tensors: Mapping[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self._resume()
-        self._log = RunLog(folder, self.epoch)
+        self._log = None if folder is None else RunLog(folder, self.epoch)
 
     @property
     def fraction(self) -> float:
@@ -108,7 +108,7 @@ class RunState:
     def done(self) -> bool:
         return self.epoch >= self.config.epochs or self.stale
 
-    def step(self, objective: Objective, images: Tensor, labels: Tensor) -> float:
+    def step(self, objective: Objective, images: Tensor | Features, labels: Tensor) -> float:
         """Take an optimiser step on this process's samples of a batch; return the loss of the whole batch."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.steps, self.steps_per_epoch)
@@ -151,24 +151,25 @@ class RunState:
     def finish_epoch(self, row: dict[str, float]) -> None:
         """Write log, checkpoints and state; a kill after this loses nothing of the epoch."""
         self.history.append(row)
-        if self.share.rank != 0:
+        if self.share.rank != 0 or self.folder is None or self._log is None:
             return
         self._log.write(self.history)
-        self._keep(LAST, self.net.trained_tensors(), row)
+        self._keep(self.folder / LAST, self.net.trained_tensors(), row)
         if self.best_epoch == self.epoch:
-            self._keep(BEST, self.best_tensors, row)
+            self._keep(self.folder / BEST, self.best_tensors, row)
         write_state(self.folder, self._state())  # last: what it knows of has been written
 
     def close(self) -> None:
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
 
-    def _keep(self, name: str, tensors: Mapping[str, Tensor], row: Mapping[str, float]) -> None:
+    def _keep(self, path: Path, tensors: Mapping[str, Tensor], row: Mapping[str, float]) -> None:
         """Write a checkpoint of ``tensors`` whose card says which epoch they are of."""
         if self.checkpoint is None:
             return
         facts = {key: row[key] for key in ("epoch", "val_iou") if key in row}
         card = self.checkpoint.card.model_copy(update={"training": facts})
-        Checkpoint(self.checkpoint.model_copy(update={"card": card}), tensors).save(self.folder / name)
+        Checkpoint(self.checkpoint.model_copy(update={"card": card}), tensors).save(path)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -192,7 +193,9 @@ class RunState:
         return {name: t for name, t in self.ema.state_dict().items() if not name.startswith(skipped)}
 
     def _resume(self) -> None:
-        state = read_state(self.folder, self.identity, self.fingerprint) if self.share.rank == 0 else None
+        state = None
+        if self.share.rank == 0 and self.folder is not None:
+            state = read_state(self.folder, self.identity, self.fingerprint)
         state = self.share.same_for_all(state)[0] if self.share.processes > 1 else state
         if state is None:
             return

@@ -39,6 +39,10 @@ class Backbone(nn.Module, ABC):
     def decoder_stages(self) -> list[nn.Module]:
         """Return the modules whose outputs are the decoder's features (B, C, *grid), coarse to fine."""
 
+    @abstractmethod
+    def encoder_parts(self) -> list[nn.Module]:
+        """Return the modules that ``encode`` runs; all others are the decoder's."""
+
     def fitting(self, grid: Sequence[int]) -> tuple[int, ...]:
         """Return the smallest sides not below ``grid`` that ``encode`` takes."""
         return tuple(side + -side % stride for side, stride in zip(grid, self.output_stride, strict=True))

@@ -143,6 +143,9 @@ class CMUNeXt(Backbone):
     def decoder_stages(self) -> list[nn.Module]:
         return [getattr(self, f"Up_conv{i}") for i in range(len(self.out_channels), 1, -1)]
 
+    def encoder_parts(self) -> list[nn.Module]:
+        return [self.stem, *(getattr(self, f"encoder{i + 1}") for i in range(len(self.out_channels)))]
+
     def decode(self, features: list[Tensor]) -> Tensor:
         x = features[-1]
         for i in range(len(features), 1, -1):

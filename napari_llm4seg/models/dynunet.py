@@ -68,6 +68,9 @@ class DynUNet(Backbone):
     def decoder_stages(self) -> list[nn.Module]:
         return list(self.up)
 
+    def encoder_parts(self) -> list[nn.Module]:
+        return [self.down]
+
     def decode(self, features: list[Tensor]) -> Tensor:
         logits: Tensor = self.head(self._rise(features)[-1])
         return logits

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_llm4seg.config import ModelConfig
+from napari_llm4seg.config import ModelConfig, Parts
 from napari_llm4seg.errors import ConfigError
 from napari_llm4seg.models.backbone import build_backbone
 from napari_llm4seg.models.block import BlockState, LLMBlock
 from napari_llm4seg.models.llm_layer import LLMLayer
 
 FROZEN_PREFIX = "block.layers."
+
+
+class Features(NamedTuple):
+    """What the encoder made of a batch of images; a network takes it in the images' place.
+
+    Attributes
+    ----------
+    stages : tensors (B, C_i, *grid_i), shallow to deep
+    grid : the images' sizes in pixels or voxels, before any padding
+    """
+
+    stages: tuple[Tensor, ...]
+    grid: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        """That of the images, batch and channels counted."""
+        return 2 + len(self.grid)
+
+    def to(self, device: torch.device, memory_format: torch.memory_format = torch.preserve_format) -> Features:
+        return Features(tuple(stage.to(device, memory_format=memory_format) for stage in self.stages), self.grid)
 
 
 class LLM4SegNet(nn.Module):
@@ -26,6 +49,8 @@ class LLM4SegNet(nn.Module):
         The decoder layers ``config.block.layers`` names, in that order.
     """
 
+    parts: Parts = "all"  # what ``train_only`` left trainable
+
     def __init__(self, config: ModelConfig, layers: Sequence[LLMLayer] = ()) -> None:
         super().__init__()
         self.config = config
@@ -36,13 +61,14 @@ class LLM4SegNet(nn.Module):
         bottleneck = self.backbone.out_channels[-1]
         self.block: nn.Module | None = None if config.block is None else LLMBlock(bottleneck, config.block, layers)
 
-    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, image: Tensor | Features) -> Tensor | tuple[Tensor, ...]:
         """Return logits for an image of any size.
 
         Parameters
         ----------
         image : tensor (B, C, *grid), normalised
-            Sides that ``output_stride`` does not divide are padded with edge values and cropped again.
+            Sides that ``output_stride`` does not divide are padded with edge values and cropped again. Features that
+            ``features`` gave do as well.
 
         Returns
         -------
@@ -50,14 +76,18 @@ class LLM4SegNet(nn.Module):
             While a network with deep supervision trains, a tuple: these, then the logits of its lower stages, fine to
             coarse, (B, K, *grid / stride), each side rounded up.
         """
-        grid = image.shape[2:]
-        features = self.encode(image)
+        encoded = image if isinstance(image, Features) else self.features(image)
+        features, grid = list(encoded.stages), encoded.grid
         if self.block is not None:
             features[-1] = self.block(features[-1])
         if self.training and self.config.backbone.deep_supervision:
             wanted = self.backbone.fitting(grid)
             return tuple(_crop(logits, grid, wanted) for logits in self.backbone.decode_deep(features))
         return self.decode(features, grid)
+
+    def features(self, image: Tensor) -> Features:
+        """Return what ``forward`` takes in the place of an image (B, C, *grid): all that precedes the block."""
+        return Features(tuple(self.encode(image)), tuple(image.shape[2:]))
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Return the encoder's features of an image (B, C, *grid) padded to the stride, shallow to deep."""
@@ -71,6 +101,49 @@ class LLM4SegNet(nn.Module):
     def decode(self, features: list[Tensor], grid: Sequence[int]) -> Tensor:
         """Return logits (B, K, *grid) from ``encode``'s features, whose last has passed the block."""
         return _crop(self.backbone.decode(features), grid, self.backbone.fitting(grid))
+
+    def train_only(self, parts: Parts) -> LLM4SegNet:
+        """Leave ``parts`` trainable and nothing else; returns itself.
+
+        What is left out takes no gradient, and ``.train()`` leaves it in eval mode, so that its batch statistics stay
+        too.
+
+        Parameters
+        ----------
+        parts : {"adapters", "adapters+decoder", "all"}
+            "adapters": the block's linears, norm and gate. "adapters+decoder": the backbone's decoder and head too; of
+            a network without a block these alone. "all": the encoder too, and layers that the config does not freeze.
+
+        Raises
+        ------
+        ConfigError
+            If adapters alone are asked for and the network has none.
+        """
+        if parts == "adapters" and self.config.block is None:
+            raise ConfigError(
+                "This checkpoint has no language-model block, so it has no adapters to train; "
+                "choose adapters+decoder (its decoder) or all."
+            )
+        self.parts = parts
+        self.requires_grad_(True)
+        for module in self._resting():
+            module.requires_grad_(False)
+        if isinstance(self.block, LLMBlock):
+            for layer in self.block.layers:
+                cast(LLMLayer, layer).freeze(self.block.config.frozen or parts != "all")
+        return self.train(self.training)
+
+    def _resting(self) -> list[nn.Module]:
+        """Return the modules of the backbone that do not train."""
+        if self.parts == "all":
+            return []
+        return [self.backbone] if self.parts == "adapters" else self.backbone.encoder_parts()
+
+    def train(self, mode: bool = True) -> LLM4SegNet:
+        super().train(mode)
+        for module in self._resting():
+            module.eval()
+        return self
 
     def llm_block(self) -> LLMBlock:
         """Return the block.

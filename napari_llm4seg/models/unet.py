@@ -61,6 +61,9 @@ class UNet(Backbone):
     def decoder_stages(self) -> list[nn.Module]:
         return list(self.fuse)
 
+    def encoder_parts(self) -> list[nn.Module]:
+        return [self.down]
+
     def decode(self, features: list[Tensor]) -> Tensor:
         x = features[-1]
         for up, fuse, skip in zip(self.up, self.fuse, features[-2::-1], strict=True):

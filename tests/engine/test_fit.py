@@ -79,6 +79,25 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(
         assert all(torch.equal(ends[1][part][name], tensor) for name, tensor in ends[0][part].items())
 
 
+@pytest.mark.parametrize("stop_at", [0, 1, 5, 6])
+def test_told_to_stop_it_ends_with_the_best_so_far(make_net: Maker, made_samples: Data, stop_at: int) -> None:
+    asked, events = iter(range(100)), []
+    net = make_net()
+    config = FIT.model_copy(update={"epochs": 50, "ema": None})
+    sources = ImageTraining(made_samples[0], "none"), ImageValidation(made_samples[1])
+    fabric = make_fabric(config, "cpu")
+    result = fit(fabric, net, sources, config, folder=None, stop=lambda: next(asked) >= stop_at, on_event=events.append)
+    steps = [event for event in events if event.kind == "step"]
+    assert len(steps) == stop_at
+    scored = [row["val_iou"] for row in result.history]
+    assert result.best_score == max(scored)
+    assert result.best_epoch == scored.index(max(scored)) + (1 if stop_at else 0)
+    assert result.tensors.keys() == net.trained_tensors().keys()
+    if stop_at in (1, 5):  # within an epoch: what it had learnt so far was judged too
+        assert events[-1].kind == "validated"
+        assert events[-1].stopped_early
+
+
 def test_a_finished_run_is_returned_without_training(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
     first = run(make_net(), made_samples, tmp_path)
     events: list[Event] = []

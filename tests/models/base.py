@@ -110,6 +110,40 @@ class ArchitectureTester:
         )
         torch.testing.assert_close(backbone(self.image()), backbone.decode(features))
 
+    @pytest.mark.parametrize("parts", ["adapters", "adapters+decoder", "all"])
+    def test_training_parts_moves_these_alone(self, parts: str) -> None:
+        net = lively(self.net(norm=True, gate="residual"), self.image())
+        net.train_only(parts).train()  # type: ignore[arg-type]
+        before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        weights = [p for p in net.parameters() if p.requires_grad]
+        optimiser = torch.optim.SGD(weights, lr=1.0)
+        logits = net(self.image())
+        every = logits if isinstance(logits, tuple) else (logits,)
+        torch.stack([each.square().mean() for each in every]).sum().backward()
+        optimiser.step()
+        moved = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+        own = {id(p) for part in net.backbone.encoder_parts() for p in part.parameters()}
+        encoder = {f"backbone.{name}" for name, p in net.backbone.named_parameters() if id(p) in own}
+        adapters = {name for name in moved if name.startswith(("block.bridge.", "block.gate"))}
+        assert {"block.gate", "block.bridge.adapter_in.weight", "block.bridge.adapter_out.weight"} <= adapters
+        assert not any(name.startswith(FROZEN_PREFIX) for name in moved)
+        backbone = {name for name in moved if name.startswith("backbone.")}
+        assert bool(backbone & encoder) == (parts == "all")
+        assert bool(backbone - encoder) == (parts != "adapters")
+        statistics = {name for name in moved if "running_" in name or "num_batches" in name}
+        resting = {id(m) for part in net.backbone.encoder_parts() for m in part.modules()} if parts != "all" else set()
+        assert not any(module.training for module in net.modules() if id(module) in resting)
+        assert parts != "adapters" or not statistics
+
+    def test_features_take_the_images_place(self) -> None:
+        net = self.net().eval()
+        for image in (self.image(), self.odd()):
+            with torch.inference_mode():
+                features = net.features(image)
+                assert torch.equal(net(features), net(image))
+            assert features.grid == tuple(image.shape[2:])
+            assert features.ndim == image.ndim
+
     def test_every_skip_and_the_bottleneck_reach_the_logits(self) -> None:
         backbone = self.net().train().backbone  # untrained running statistics would drown what comes through
         with torch.no_grad():
