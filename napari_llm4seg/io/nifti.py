@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import replacing
+from napari_llm4seg.io._classes import as_metadata, classes_of
 from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of, storable
+from napari_llm4seg.io._label_table import CODE, from_extensions, to_xml
 from napari_llm4seg.io._time import TimeStack
 from napari_llm4seg.volume import Kind, Unit, Volume
 
@@ -68,8 +70,13 @@ def read(path: PathLike, *, some_channels: bool = True) -> Volume | TimeStack:
         header = image.header
         data = _five_axes(_values(image, path.name), path.name, some_channels)
         affine, unit = _affine(header, np.asarray(image.affine, dtype=np.float64))
-        label = int(header["intent_code"]) == _LABEL_INTENT and data.dtype.kind in "ui"
-        metadata = {"source_path": str(path), "nifti": _grid_fields(header, affine)}
+        classes, said = from_extensions(header.extensions)
+        label = data.dtype.kind in "ui" and (bool(classes) or int(header["intent_code"]) == _LABEL_INTENT)
+        metadata: dict[str, Any] = {"source_path": str(path), "nifti": _grid_fields(header, affine)}
+        if label and classes:
+            metadata["classes"] = as_metadata(classes)
+        if said:
+            metadata["messages"] = [said]
         seconds = _seconds(header)
     kind: Kind = "label" if label else "intensity"
     if data.shape[1] == 1:
@@ -142,7 +149,8 @@ def write(path: PathLike, volume: Volume) -> Path:
     """Write a NIfTI-1 file on the volume's grid, units mm.
 
     Where the volume was read from a NIfTI file and still lies on its grid, sform, qform and their codes are the
-    source's. Channels become the fourth axis, booleans uint8, half floats float32.
+    source's. Channels become the fourth axis, booleans uint8, half floats float32. Labels take their classes' names and
+    colours along, in the label table that Connectome Workbench and TotalSegmentator use.
 
     Raises
     ------
@@ -159,6 +167,8 @@ def write(path: PathLike, volume: Volume) -> Path:
     header.set_slope_inter(1, 0)
     if volume.kind == "label":
         header.set_intent(_LABEL_INTENT)
+        if classes := classes_of(volume):
+            header.extensions.append(nib.nifti1.Nifti1Extension(CODE, to_xml(classes)))
     source = volume.metadata.get("nifti")
     if isinstance(source, Mapping) and np.array_equal(source["affine"], volume.affine):
         _restore_grid(header, source)

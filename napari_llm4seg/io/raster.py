@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import replacing
-from napari_llm4seg.io._classes import named_classes
+from napari_llm4seg.io._classes import classes_of, named_classes
 from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of, suffix_of
+from napari_llm4seg.io._own import KEY, Own, from_text, to_text
 from napari_llm4seg.volume import Prediction, Volume
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def read(path: PathLike, *, palette: bool = True) -> Volume:
     ----------
     path : str or path
     palette : bool
-        True expands a palette image to RGB; False gives its indices, as label masks store their values.
+        True expands a palette image to RGB; False gives its indices, as label masks store their values. Of a mask that
+        this package wrote the indices are its labels either way.
 
     Raises
     ------
@@ -47,23 +49,21 @@ def read(path: PathLike, *, palette: bool = True) -> Volume:
     """
     path = existing(path)
     with reading(path, "a PNG, JPEG or BMP image"):
-        array = _decode(path, palette)
+        array, own = _decode(path, palette)
     channels = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-    return Volume(
-        data=np.ascontiguousarray(channels)[:, None],
-        name=stem_of(path),
-        metadata={"source_path": str(path)},
-    )
+    volume = Volume(np.ascontiguousarray(channels)[:, None], name=stem_of(path), metadata={"source_path": str(path)})
+    return own.onto(volume)
 
 
-def _decode(path: Path, palette: bool) -> Array:
+def _decode(path: Path, palette: bool) -> tuple[Array, Own]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path, formats=_DECODERS) as image:
             if image.format == "PNG" and image.mode in ("RGB", "RGBA") and _png_depth(path) == 16:
-                return _decode_deep_png(path)
+                return _decode_deep_png(path), Own()
             image.load()
+            own = from_text(image.info.get(KEY))
             # A palette image whose index order matters must not pass through a conversion.
             turned = ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:
@@ -72,7 +72,7 @@ def _decode(path: Path, palette: bool) -> Array:
         ) from error
     except Image.DecompressionBombError as error:
         raise InputError(f"'{path.name}' has too many pixels for one image. Crop it or make it smaller.") from error
-    return _as_array(turned, palette)
+    return _as_array(turned, palette and own.kind != "label"), own
 
 
 def _as_array(image: Image, palette: bool) -> Array:
@@ -109,9 +109,9 @@ def _decode_deep_png(path: Path) -> Array:
 def write(path: PathLike, volume: Volume) -> Path:
     """Write one slice as PNG.
 
-    Labels become an 8-bit grey image without palette whose grey values are the label values (16-bit where a value
-    exceeds 255): background is 0, the first class 1, so it looks black in a picture viewer. An intensity image is
-    written as it is if it is 8-bit with one, three or four channels, or 16-bit unsigned with one.
+    Labels become an 8-bit image with a palette: its pixel values are the label values, and viewers show the classes in
+    their colours. Where a value exceeds 255 it is a 16-bit grey image instead. Names, affine and unit are in a comment.
+    An intensity image is written as it is if it is 8-bit with one, three or four channels, or 16-bit unsigned with one.
 
     Parameters
     ----------
@@ -136,8 +136,21 @@ def write(path: PathLike, volume: Volume) -> Path:
             f"'{path.name}': '{volume.name}' has {volume.n_slices} slices and a PNG holds one. Use .tif or .nii.gz."
         )
     pixels = np.moveaxis(_fits_png(volume, path.name), 0, -1)
-    _save(path, pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    if volume.kind == "label":
+        _save(path, pixels, _palette(volume), to_text(volume))
+    else:
+        _save(path, pixels)
     return path
+
+
+def _palette(volume: Volume) -> list[int]:
+    """Return 256 colours in a row, (red, green, blue) each: background black."""
+    colours = [0] * (3 * 256)
+    for each in classes_of(volume):
+        if each.value < 256:
+            colours[3 * each.value : 3 * each.value + 3] = each.rgb
+    return colours
 
 
 def _fits_png(volume: Volume, name: str) -> Array:
@@ -158,11 +171,18 @@ def _fits_png(volume: Volume, name: str) -> Array:
     )
 
 
-def _save(path: Path, pixels: Array) -> None:
+def _save(path: Path, pixels: Array, palette: list[int] | None = None, comment: str = "") -> None:
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if palette is not None and image.mode == "L":
+        image.putpalette(palette)
+    info = PngInfo()
+    if comment:
+        info.add_itxt(KEY, comment)
     with replacing(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG")
+        image.save(temporary, format="PNG", pnginfo=info)
 
 
 def write_overlay(path: PathLike, volume: Volume, prediction: Prediction | Volume, z: int | None = None) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +13,16 @@ import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import replacing
+from napari_llm4seg.io._classes import classes_of
 from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of
-from napari_llm4seg.volume import Kind, Unit, Volume, affine_from_spacing
+from napari_llm4seg.io._own import KEY, Own, from_text, to_text
+from napari_llm4seg.volume import Unit, Volume, affine_from_spacing
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
 
 Array = npt.NDArray[Any]
 
-_KEY = "napari_llm4seg"
 _MM = {
     "mm": 1.0,
     "millimeter": 1.0,
@@ -72,16 +72,8 @@ def read(path: PathLike) -> Volume:
         pages = len(series.pages) if series.kind == "generic" else len(tiff.pages)
         if len(tiff.series) > 1 or len(tiff.pages) > pages:
             messages.append("The file holds several images of different size or kind; the first was read.")
-    affine = np.asarray(own["affine"], dtype=np.float64) if "affine" in own else affine_from_spacing(spacing)
-    kind: Kind = "label" if own.get("kind") == "label" and data.dtype.kind in "ui" else "intensity"
-    return Volume(
-        data=data,
-        affine=affine,
-        kind=kind,
-        unit="mm" if own.get("unit", unit) == "mm" else "pixel",
-        name=stem_of(path),
-        metadata={"source_path": str(path), "messages": messages},
-    )
+    metadata = {"source_path": str(path), "messages": messages}
+    return own.onto(Volume(data, affine_from_spacing(spacing), unit=unit, name=stem_of(path), metadata=metadata))
 
 
 @contextlib.contextmanager
@@ -214,25 +206,25 @@ def _ome_spacing(xml: str) -> tuple[float, float, float] | None:
     return sizes[0], sizes[1], sizes[2]
 
 
-def _own_metadata(tiff: TiffFile) -> dict[str, Any]:
-    """Return what ``write`` left in the file: the affine, unit and kind, which TIFF has no field for."""
+def _own_metadata(tiff: TiffFile) -> Own:
+    """Return what ``write`` left in the file, which TIFF has no field for."""
     text: Any = None
     if tiff.is_ome and tiff.ome_metadata:
         from xml.etree import ElementTree
 
         for entry in ElementTree.fromstring(tiff.ome_metadata).iterfind(".//{*}MapAnnotation/{*}Value/{*}M"):
-            text = entry.text if entry.get("K") == _KEY else text
+            text = entry.text if entry.get("K") == KEY else text
     elif tiff.is_imagej and tiff.imagej_metadata:
-        text = tiff.imagej_metadata.get(_KEY)
-    found = json.loads(text) if isinstance(text, str) else {}
-    return found if isinstance(found, dict) else {}
+        text = tiff.imagej_metadata.get(KEY)
+    return from_text(text)
 
 
 def write(path: PathLike, volume: Volume) -> Path:
     """Write a volume or labels, lossless, with spacing; other programs see a stack of slices.
 
     8-bit and 16-bit unsigned and 32-bit float values go into ImageJ's flavour, others into OME's. The whole affine
-    is kept in a field of our own, so that reading the file back gives the same grid.
+    and the names and colours of labels are kept in a field of our own, so that reading the file back gives the same.
+    ImageJ shows 8-bit labels in their colours; the values are the label values.
 
     Raises
     ------
@@ -243,27 +235,38 @@ def write(path: PathLike, volume: Volume) -> Path:
 
     path = Path(path)
     data = _storable(np.asarray(volume.data), path.name)
-    own = json.dumps({"affine": volume.affine.tolist(), "unit": volume.unit, "kind": volume.kind})
+    own = to_text(volume)
     depth, height, width = volume.spacing
     unit = "mm" if volume.unit == "mm" else "pixel"
     options: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack"}
     # ImageJ's flavour ends at 4 GB, and in it tifffile takes an axis of one pixel for something else.
     if data.dtype in _IMAGEJ_DTYPES and min(data.shape[2:]) > 1 and data.nbytes < 2**31:
         options |= {"imagej": True, "resolution": (1 / width, 1 / height)}
-        options["metadata"] = {"axes": "ZCYX", "spacing": depth, "unit": unit, _KEY: own}
+        options["metadata"] = {"axes": "ZCYX", "spacing": depth, "unit": unit, KEY: own}
         data = np.moveaxis(data, 0, 1)
+        if volume.kind == "label" and data.dtype == np.uint8:
+            options["metadata"]["LUTs"] = [_lookup_table(volume)]
         if volume.channels == 3 and data.dtype == np.uint8:
             data = np.moveaxis(data, 1, -1)
             options["metadata"]["axes"] = "ZYXS"
             options["photometric"] = "rgb"
     else:
         sizes = dict(zip("ZYX", volume.spacing, strict=True)) if volume.unit == "mm" else {}
-        options |= {"ome": True, "metadata": {"axes": "CZYX", "MapAnnotation": {_KEY: own}}}
+        options |= {"ome": True, "metadata": {"axes": "CZYX", "MapAnnotation": {KEY: own}}}
         for axis, size in sizes.items():
             options["metadata"] |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "mm"}
     with replacing(path) as temporary:
         tifffile.imwrite(temporary, np.ascontiguousarray(data), **options)
     return path
+
+
+def _lookup_table(volume: Volume) -> Array:
+    """Return ImageJ's lookup table (3, 256) for labels: black for background, their colours for the classes."""
+    table = np.zeros((3, 256), np.uint8)
+    for each in classes_of(volume):
+        if each.value < 256:
+            table[:, each.value] = each.rgb
+    return table
 
 
 def _storable(data: Array, name: str) -> Array:

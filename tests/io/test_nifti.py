@@ -268,3 +268,39 @@ def test_real_scans_agree_with_simpleitk(tmp_path: Path, data_dir: Path) -> None
         np.testing.assert_allclose((volume.affine @ (*index, 1.0))[:3], (superior, posterior, left), atol=1e-2)
         back = nib.load(write(tmp_path / "back.nii.gz", volume))
         np.testing.assert_array_equal(back.affine, nib.load(path).affine)
+
+
+def test_labels_keep_names_and_colours(tmp_path: Path) -> None:
+    classes = ((1, "liver & co", "#E69F00"), (7, "Läsion <3>", "#0072B2"))
+    labels = np.zeros((1, 2, 3, 4), np.uint8)
+    labels[0, 0, 0, 0] = 9
+    path = write(tmp_path / "m.nii.gz", Volume(labels, kind="label", unit="mm", metadata={"classes": classes}))
+    back = read(path)
+    assert (back.kind, back.metadata["classes"]) == (
+        "label",
+        (*classes, (9, "label 9", back.metadata["classes"][2][2])),
+    )
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), labels[0])
+    np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj).T, labels[0])
+    (extension,) = nib.load(path).header.extensions
+    assert extension.get_code() == 30
+
+
+@pytest.mark.parametrize("content", [b"<LabelTable", b"<a><LabelTable><Label Key='x'/></LabelTable></a>"])
+def test_a_damaged_table_of_names_is_said(tmp_path: Path, content: bytes) -> None:
+    image = nib.Nifti1Image(np.zeros((3, 4, 2), np.uint8), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(0, content))
+    nib.save(image, tmp_path / "m.nii")
+    volume = read(tmp_path / "m.nii")
+    assert "label names" in volume.metadata["messages"][0]
+    assert volume.kind == "intensity"
+
+
+@pytest.mark.data
+def test_totalsegmentators_names(data_dir: Path) -> None:
+    path = data_dir / "totalsegmentator_examples" / "example_seg.nii.gz"
+    if not path.is_file():
+        pytest.skip(f"{path} is absent")
+    volume = read(path)
+    assert volume.kind == "label"
+    assert (5, "liver", "#00FFFF") in volume.metadata["classes"]

@@ -28,7 +28,7 @@ def test_labels_come_back_as_written(tmp_path: Path, array: np.ndarray) -> None:
     write(tmp_path / "m.png", labels_of(array[None]))
     np.testing.assert_array_equal(read(tmp_path / "m.png").data[0, 0], array)
     with Image.open(tmp_path / "m.png") as image:
-        assert image.mode == "L"
+        np.testing.assert_array_equal(np.asarray(image), array)
 
 
 @FILES
@@ -47,6 +47,24 @@ def test_images_come_back_as_written(
     back = read(tmp_path / "i.png")
     assert back.data.dtype == dtype
     np.testing.assert_array_equal(back.data, data)
+
+
+def test_a_mask_shows_its_colours_and_keeps_names_and_place(tmp_path: Path) -> None:
+    labels = np.array([[[0, 1], [7, 9]]], dtype=np.uint8)
+    affine = np.diag([3.0, 0.5, 0.25, 1.0])
+    affine[1, 2] = 0.1
+    classes = ((1, "lesion", "#E69F00"), (7, "Zyste é", "#0072B2"))
+    write(tmp_path / "m.png", Prediction(labels, None, affine, "mm", "case", classes))
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.asarray(image), labels[0])
+        assert image.convert("RGB").getpixel((0, 1)) == (0x00, 0x72, 0xB2)
+        assert image.convert("RGB").getpixel((0, 0)) == (0, 0, 0)
+    back = read(tmp_path / "m.png")
+    assert (back.kind, back.unit, back.channels) == ("label", "mm", 1)
+    assert back.metadata["classes"][:2] == classes
+    np.testing.assert_array_equal(back.affine, affine)
+    np.testing.assert_array_equal(back.data[0], labels)
 
 
 def test_many_label_values_need_16_bit(tmp_path: Path) -> None:

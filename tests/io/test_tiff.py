@@ -158,3 +158,18 @@ def test_wide_integers(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.nii\.gz"):
         write(tmp_path / "y.tif", Volume(np.array([[[[0, 2**40]]]], dtype=np.int64)))
     assert not (tmp_path / "y.tif").exists()
+
+
+def test_names_and_colours_are_kept_and_imagej_shows_them(tmp_path: Path) -> None:
+    classes = ((1, "liver", "#E69F00"), (7, "Läsion", "#0072B2"))
+    labels = np.zeros((1, 2, 3, 4), np.uint8)
+    labels[0, 0, 0] = 7
+    for dtype, name in ((np.uint8, "a.tif"), (np.uint16, "b.tif"), (np.int16, "c.tif")):
+        write(tmp_path / name, Volume(labels.astype(dtype), kind="label", metadata={"classes": classes}))
+        back = read(tmp_path / name)
+        assert (back.kind, back.metadata["classes"]) == ("label", classes)
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / name).reshape(labels.shape), labels)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.imagej_metadata is not None
+        table = np.asarray(tiff.imagej_metadata["LUTs"]).reshape(3, 256)
+        np.testing.assert_array_equal(table[:, [0, 1, 7]].T, [(0, 0, 0), (0xE6, 0x9F, 0), (0, 0x72, 0xB2)])
