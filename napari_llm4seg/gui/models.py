@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +122,10 @@ class Models:
             cancel=ctx.cancelled,
         )
 
-    def read_case(self, case: Any, output: str) -> list[Volume]:
-        from napari_llm4seg.io import read
+    def read_case(self, case: Any, facts: Mapping[str, Any]) -> list[Volume]:
+        from napari_llm4seg.predict.case import read_result
 
-        return [read(case.path), read(output)]
+        return list(read_result(case, facts))
 
 
 def _warm_up(predictor: Any) -> None:

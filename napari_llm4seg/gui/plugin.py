@@ -76,9 +76,7 @@ class SegmentDock(SegmentWidget):
         )
         self.masks = MaskController(session, NapariMasks(napari_viewer), self.mask_row)
         tools = mask_tools(session, napari_viewer, self, make_runner)
-        self.batches = BatchController(
-            session, source, self.batch, make_runner, self.controller.config, port.add_volumes
-        )
+        self.batches = BatchController(session, source, self.batch, make_runner, self.controller.config, port.show_case)
         parts: tuple[Part, ...] = (self.controller, self.masks, *tools, self.batches)
         self._docked = False
         self._close = _closer(parts, dispatcher)

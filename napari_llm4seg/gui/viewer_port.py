@@ -62,6 +62,16 @@ class NapariPort:
         if images:
             self._viewer.layers.selection.active = images[0]
 
+    def show_case(self, volumes: Sequence[Volume]) -> None:
+        """Add a scan and its mask and look at them alone: other layers are hidden, the view fits."""
+        for layer in self._viewer.layers:
+            layer.visible = False
+        before = set(self._viewer.layers)
+        self.add_volumes(volumes)
+        for layer in self._viewer.layers:
+            layer.visible = layer not in before
+        self._viewer.reset_view()
+
     def connect(self, on_change: Callable[[], None]) -> None:
         self._watch.connect(on_change)
 

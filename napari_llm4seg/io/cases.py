@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_llm4seg.errors import Cancelled, InputError
-from napari_llm4seg.io import FORMATS
+from napari_llm4seg.io import FORMATS, series
 from napari_llm4seg.io._files import PathLike, is_zarr, sniff, stem_of, suffix_of
 
 # What this program writes beside scans; a result is no case.
@@ -25,13 +26,13 @@ class CaseFile:
         What ``napari_llm4seg.io.read`` takes: a file, or the folder of a DICOM series or a zarr.
     name : str
         Its place in the folder without suffix, with "/" between folders; no two cases of a folder have the same.
-    series : str or None
-        UID of the DICOM series, where the folder holds several.
+    series : int or None
+        Which DICOM series, as ``napari_llm4seg.io.read`` takes it, where the folder holds several.
     """
 
     path: Path
     name: str
-    series: str | None = None
+    series: int | None = None
 
 
 def find_cases(
@@ -70,33 +71,38 @@ def find_cases(
     return _distinct(found)
 
 
-def _walk(root: Path, folder: Path, out: Path | None, cancel: Callable[[], bool] | None) -> Iterator[CaseFile]:
+def _walk(
+    root: Path, folder: Path, out: Path | None, cancel: Callable[[], bool] | None, in_dicom: bool = False
+) -> Iterator[CaseFile]:
+    """Yield the cases below ``folder``; ``in_dicom`` where a folder above has taken its DICOM files already."""
     if cancel is not None and cancel():
         raise Cancelled("Stopped.")
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"The folder '{folder}' cannot be listed: {error.strerror}.") from error
-    dicom = False
+    entries = [entry for entry in entries if not entry.name.startswith(".")]
+    formats = {entry.path: _format(Path(entry.path)) for entry in entries if entry.is_file()}
+    if "dicom" in formats.values() and not in_dicom:
+        in_dicom = True
+        yield from _series(root, folder)
     for entry in entries:
         path = Path(entry.path)
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            if path.resolve() == out:
-                continue
-            if is_zarr(path):
+        if entry.is_file():
+            if formats[entry.path] not in (None, "dicom"):
                 yield from _case(root, path)
-            else:
-                yield from _walk(root, path, out, cancel)
-        elif entry.is_file():
-            known = FORMATS.get(suffix_of(path))
-            if known == "dicom" or (known is None and not path.suffix and sniff(path) == "dicom"):
-                dicom = True
-            elif known is not None and not suffix_of(path).startswith(".json"):
-                yield from _case(root, path)
-    if dicom:
-        yield from _series(root, folder)
+        elif is_zarr(path):
+            yield from _case(root, path)
+        elif entry.is_dir() and path.resolve() != out:
+            yield from _walk(root, path, out, cancel, in_dicom)
+
+
+def _format(path: Path) -> str | None:
+    """Return the module that reads a file; one without a suffix is looked into, as DICOM exports often have none."""
+    known = FORMATS.get(suffix_of(path))
+    if known is None and not path.suffix and path.stat().st_size:
+        return "dicom" if sniff(path) == "dicom" else None
+    return known
 
 
 def _case(root: Path, path: Path) -> Iterator[CaseFile]:
@@ -106,9 +112,18 @@ def _case(root: Path, path: Path) -> Iterator[CaseFile]:
 
 
 def _series(root: Path, folder: Path) -> Iterator[CaseFile]:
-    """Yield the DICOM series of one folder; a single one is called as the folder is."""
+    """Yield the DICOM series of a folder; a single one is called as the folder is."""
     name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
-    yield CaseFile(folder, name)
+    try:
+        found = series(folder)
+    except InputError:  # what is wrong is said when its turn comes, beside what became of the others
+        found = []
+    if len(found) < 2:
+        yield CaseFile(folder, name)
+        return
+    for one in found:
+        words = re.sub(r"[^\w-]+", "_", f"{one.description} {one.part}").strip("_")[:40]
+        yield CaseFile(folder, f"{name}/{one.number:02}{'_' if words else ''}{words}", one.number)
 
 
 def _distinct(cases: list[CaseFile]) -> list[CaseFile]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from napari_llm4seg.io import read, write
+from napari_llm4seg.io._files import stem_of
 from napari_llm4seg.io.cases import CaseFile
+from napari_llm4seg.io.pairs import read_mask
+from napari_llm4seg.labels.classes import complete
 from napari_llm4seg.labels.measure import sizes
 from napari_llm4seg.predict.predictor import Predictor
 from napari_llm4seg.volume import Volume
@@ -38,7 +41,7 @@ def segment_case(
     dict
         Output path, shape, spacing in the unit, size per class, messages and device.
     """
-    volume = read(case.path)
+    volume = read(case.path, series=case.series)
     target = place(volume)
     prediction = predictor.predict(volume, progress=progress, cancel=cancel, keep_probabilities=False)
     output = write(target, prediction, like=volume)
@@ -52,6 +55,29 @@ def segment_case(
         "messages": list(dict.fromkeys(str(message) for message in said)),
         "device": str(prediction.provenance.get("device", predictor.device)),
     }
+
+
+def read_result(case: CaseFile, facts: Mapping[str, Any]) -> tuple[Volume, Volume]:
+    """Return the scan of a case and the mask that ``segment_case`` wrote for it, whatever the mask's format.
+
+    Raises
+    ------
+    InputError
+        If either is gone, damaged, or the mask is of another size by now.
+    """
+    path = Path(str(facts["output"]))
+    volume = read(case.path, series=case.series)
+    names = {int(row["value"]): str(row["name"]) for row in facts["classes"]}
+    classes = tuple((value, names[value], colour) for value, _, colour in complete((), names))
+    mask = Volume(
+        read_mask(path, volume)[None],
+        volume.affine,
+        kind="label",
+        unit=volume.unit,
+        name=stem_of(path),
+        metadata={"source_path": str(path), "classes": classes},
+    )
+    return volume, mask
 
 
 def made_by(predictor: Predictor) -> dict[str, Any]:

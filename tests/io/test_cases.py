@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from napari_llm4seg.errors import Cancelled, InputError
+from napari_llm4seg.io import read
 from napari_llm4seg.io.cases import find_cases
 
 
@@ -56,6 +57,26 @@ def test_a_folder_of_dicom_files_is_one_case(tmp_path):
     picture(tmp_path / "x.png")
     assert names(tmp_path)[-1] == "x"
     assert any(case.path == tmp_path / "patient" for case in find_cases(tmp_path))
+
+
+def test_each_series_of_a_folder_is_a_case_of_its_own(tmp_path):
+    from pydicom import dcmread
+    from pydicom.data import get_testdata_file
+    from pydicom.uid import generate_uid
+
+    source = dcmread(get_testdata_file("CT_small.dcm"))
+    for name, words in (("one", "Thorax (2 mm)"), ("sub/two", "Abdomen")):
+        source.SeriesInstanceUID, source.SeriesDescription = generate_uid(), words
+        source.SOPInstanceUID = source.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        (tmp_path / "export" / name).parent.mkdir(parents=True, exist_ok=True)
+        source.save_as(tmp_path / "export" / name)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "x.dcm").write_bytes(b"no DICOM")
+    found = find_cases(tmp_path)
+    assert found[0].name == "damaged", "it fails when its turn comes"
+    assert sorted(case.name[:9] for case in found[1:]) == ["export/01", "export/02"]
+    assert any(case.name.endswith("Thorax_2_mm") for case in found)
+    assert len({read(case.path, series=case.series).metadata["dicom"]["SeriesInstanceUID"] for case in found[1:]}) == 2
 
 
 def test_a_zarr_is_one_case(tmp_path):

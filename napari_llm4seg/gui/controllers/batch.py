@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from napari_llm4seg.gui.views.abstract.batch import BatchRow, BatchState, BatchV
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Message, ProgressState
 from napari_llm4seg.volume import Volume
 
-_SAID = {"ok": "done", "failed": "failed", "skipped": "was done before"}
+_SAID = {"ok": "done", "failed": "failed", "skipped": "done before"}
 _ALL = "Every case of the folder is segmented with the model, device and options chosen above"
 
 
@@ -31,7 +31,7 @@ class BatchSource(Protocol):
     ) -> list[Any]:
         """Segment the cases; ``ctx.partial`` gets ("started", number, case) and ("ended", number, outcome)."""
 
-    def read_case(self, case: Any, output: str) -> list[Volume]:
+    def read_case(self, case: Any, facts: Mapping[str, Any]) -> list[Volume]:
         """Return the scan of a case and the mask that was written for it."""
 
 
@@ -47,8 +47,8 @@ class BatchController:
         Called twice: finding or opening cases, and segmenting them.
     config : callable() -> PredictConfig
         How the Segment dock would run the model now.
-    add_volumes : callable(list of Volume)
-        Shows scans in the viewer.
+    show_case : callable(list of Volume)
+        Shows a scan and its mask in the viewer.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class BatchController:
         view: BatchView,
         make_runner: Callable[[], Runner],
         config: Callable[[], PredictConfig],
-        add_volumes: Callable[[list[Volume]], None],
+        show_case: Callable[[list[Volume]], None],
     ) -> None:
         self.session, self.source, self.view = session, source, view
-        self._config, self._add_volumes = config, add_volumes
+        self._config, self._show_case = config, show_case
         self._finder, self._worker = make_runner(), make_runner()
         self._folder: Path | None = None
         self._out: Path | None = None
@@ -207,17 +207,17 @@ class BatchController:
         outcome = self._outcomes.get(number)
         if outcome is None or outcome.status == "failed":
             return
-        case, output = self._cases[number], str(outcome.facts["output"])
+        case, facts = self._cases[number], outcome.facts
         self._say(Message("info", f"Opening {name}…"))
         self._finder.start(
-            lambda ctx: self.source.read_case(case, output),
+            lambda ctx: self.source.read_case(case, facts),
             on_result=self._opened,
             on_error=lambda error: self._say(words.failure(error, f"Opening {name}")),
         )
 
     def _opened(self, volumes: Any) -> None:
         self._message = None
-        self._add_volumes(list(volumes))
+        self._show_case(list(volumes))
         self._render()
 
     def dismiss_message(self) -> None:

@@ -74,12 +74,15 @@ class BatchSection(Section):
         table.setUniformRowHeights(True)
         table.setMinimumHeight(_TABLE_HEIGHT)
         table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        table.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        table.setTextElideMode(Qt.TextElideMode.ElideRight)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         header = table.header()
-        header.setStretchLastSection(True)
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        header.resizeSection(0, 110)
-        header.resizeSection(1, 80)
+        header.setMinimumSectionSize(40)
+        resize = QHeaderView.ResizeMode
+        modes = (resize.Interactive, resize.ResizeToContents, resize.Stretch)
+        for column, mode in enumerate(modes):
+            header.setSectionResizeMode(column, mode)
+        header.resizeSection(0, 90)
         # a double click, or Return on the row
         table.itemActivated.connect(lambda item, column: self._do("open_case", item.text(0)))
         return table

@@ -63,7 +63,7 @@ def test_a_folder_is_segmented_and_said(bench, folder):
     assert bench.session.busy == ""
     assert any(state.busy and state.progress is not None for state in bench.view.states)
     bench.controller.start_batch()
-    assert [row.status for row in bench.state.rows] == ["was done before"] * 3
+    assert [row.status for row in bench.state.rows] == ["done before"] * 3
 
 
 def test_a_bad_file_is_told_in_its_row(bench, folder):
@@ -84,6 +84,8 @@ def test_a_finished_case_is_opened_with_its_mask(bench, folder):
     bench.controller.open_case("a")
     (volumes,) = bench.added
     assert [volume.kind for volume in volumes] == ["intensity", "label"]
+    assert volumes[1].metadata["classes"][0][:2] == (1, "lesion")
+    assert volumes[1].data.sum() == 18
     (folder.with_name("scans_masks") / "c_seg.nii.gz").unlink()
     bench.controller.open_case("c")
     assert bench.state.message.kind == "error"
