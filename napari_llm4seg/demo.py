@@ -66,9 +66,10 @@ def has_screen() -> bool:
 
 def segment(volume: Volume, out: Path) -> tuple[Path, Path]:
     """Segment ``volume`` with the starter and write mask and overlay picture into ``out``; say where they lie."""
-    from napari_llm4seg.cli.segment import in_words, open_model, sizes
+    from napari_llm4seg.cli.segment import in_words, open_model
     from napari_llm4seg.io import write
     from napari_llm4seg.io.raster import write_overlay
+    from napari_llm4seg.labels.measure import sizes
 
     predictor = open_model(None, "auto")
     with ProgressLine(volume.name) as progress:
@@ -78,7 +79,8 @@ def segment(volume: Volume, out: Path) -> tuple[Path, Path]:
     picture = write_overlay(out / f"{stem}_overlay.png", volume, prediction)
     for message in prediction.provenance.get("messages", ()):
         line(str(message))
-    print(f"{volume.name}: {in_words(sizes(prediction), prediction.labels.size)}")
+    rows = sizes(prediction.labels, prediction.affine, prediction.unit, prediction.classes)
+    print(f"{volume.name}: {in_words(rows, prediction.labels.size)}")
     print(f"Mask:            {mask.resolve()}")
     print(f"Overlay picture: {picture.resolve()}")
     return mask, picture

@@ -41,7 +41,8 @@ Model = Annotated[
 @guarded
 def segment(
     inputs: Annotated[
-        list[Path] | None, typer.Argument(metavar="INPUT...", help="Scans; a folder is DICOM.", show_default=False)
+        list[Path] | None,
+        typer.Argument(metavar="INPUT...", help="Scans; a folder is DICOM, or many scans.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
@@ -91,6 +92,17 @@ def segment(
         raise WrongUse("INPUT... and -o OUT are needed: the scans, and a folder or file for their masks.")
     single = names_a_file(out)
     _check_use(inputs, out, single, overlay, probabilities)
+    folder = inputs[0] if len(inputs) == 1 and inputs[0].is_dir() and series is None else None
+    if folder is not None:
+        from napari_llm4seg.cli.batch import cases_of, run_folder
+
+        batch = cases_of(folder, out)
+        if batch and (single or overlay or probabilities or time_point is not None):
+            raise WrongUse(
+                f"'{folder}' holds {len(batch)} scans; give a folder with -o, and one scan for other options."
+            )
+        if batch:
+            return run_folder(along(open_model(model, device), axis), batch, out, as_json)
     started = time.monotonic()
     predictor = along(open_model(model, device), axis)
     taken: set[Path] = set()
@@ -236,7 +248,7 @@ def _case(
 def segment_file(
     predictor: Predictor, path: Path, target: Callable[[Volume], Path], extras: Extras = Extras()
 ) -> dict[str, Any]:
-    """Read, segment and write one scan.
+    """Read, segment and write one scan and what else was asked for.
 
     Parameters
     ----------
@@ -249,31 +261,23 @@ def segment_file(
     Returns
     -------
     dict
-        Output paths, shape, spacing, size per class, messages and device.
+        The facts of ``napari_llm4seg.predict.case.segment_case``, and the other files' paths.
     """
-    from napari_llm4seg.io import read, write
+    from napari_llm4seg.io import write
+    from napari_llm4seg.io.cases import CaseFile
     from napari_llm4seg.io.raster import write_overlay
-    from napari_llm4seg.predict.export import export
+    from napari_llm4seg.predict.case import segment_case
 
-    volume = read(path, series=extras.series, time=extras.time)
-    place = target(volume)
+    case = CaseFile(path, path.name, extras.series, extras.time)
     with ProgressLine(path.name) as progress:
-        prediction = predictor.predict(volume, progress=progress, keep_probabilities=extras.probabilities is not None)
-    written = export(place, prediction, volume)
-    case: dict[str, Any] = {"output": str(written.output), "record": str(written.record)}
+        made = segment_case(predictor, case, target, progress, keep_probabilities=extras.probabilities is not None)
+    others: dict[str, str] = {}
     if extras.overlay is not None:
-        case["overlay"] = str(write_overlay(extras.overlay, volume, prediction))
+        others["overlay"] = str(write_overlay(extras.overlay, made.volume, made.prediction))
     if extras.probabilities is not None:
-        case["probabilities"] = str(write(extras.probabilities, _probability_volume(prediction), like=volume))
-    said = [*volume.metadata.get("messages", ()), *prediction.provenance.get("messages", ())]
-    return case | {
-        "shape": list(volume.grid),
-        "spacing": list(volume.spacing),
-        "unit": volume.unit,
-        "classes": sizes(prediction),
-        "messages": list(dict.fromkeys(str(message) for message in said)),
-        "device": str(prediction.provenance.get("device", predictor.device)),
-    }
+        values = _probability_volume(made.prediction)
+        others["probabilities"] = str(write(extras.probabilities, values, like=made.volume))
+    return made.facts | others
 
 
 def _probability_volume(prediction: Prediction) -> Volume:
@@ -285,13 +289,6 @@ def _probability_volume(prediction: Prediction) -> Volume:
     return Volume(values, prediction.affine, unit=prediction.unit, name=prediction.name)
 
 
-def sizes(prediction: Prediction) -> list[dict[str, Any]]:
-    """Return pixels per class, and where the spacing is in mm the area (one slice) or volume (a stack)."""
-    from napari_llm4seg.labels.measure import sizes as of
-
-    return of(prediction.labels, prediction.affine, prediction.unit, prediction.classes)
-
-
 def _target(path: Path, volume: Volume, out: Path, single: bool, taken: set[Path]) -> Path:
     """Return where the mask of ``volume`` goes; equal names from different folders are numbered apart."""
     if single:
@@ -300,14 +297,10 @@ def _target(path: Path, volume: Volume, out: Path, single: bool, taken: set[Path
                 f"'{path.name}' has {volume.n_slices} slices and '{out.name}' holds one; use .nii.gz or .tif."
             )
         return out
-    suffix = path.name.lower()
-    if suffix.endswith((".tif", ".tiff")):
-        ending = ".tif"
-    else:
-        ending = ".nii.gz" if volume.n_slices > 1 or volume.unit == "mm" else ".png"
-    stem = path.name[:-7] if suffix.endswith(".nii.gz") else path.stem
-    if path.is_dir():
-        stem = path.resolve().name
+    from napari_llm4seg.io._files import stem_of
+    from napari_llm4seg.predict.batch import default_ending
+
+    ending, stem = default_ending(path, volume), stem_of(path.resolve())
     place, number = out / f"{stem}_seg{ending}", 2
     while place in taken:
         place, number = out / f"{stem}_seg_{number}{ending}", number + 1
@@ -316,7 +309,7 @@ def _target(path: Path, volume: Volume, out: Path, single: bool, taken: set[Path
 
 
 def in_words(rows: Sequence[dict[str, Any]], voxels: int) -> str:
-    """Return what ``sizes`` found as a person says it; ``voxels`` are those of the scan."""
+    """Return the rows of ``labels.measure.sizes`` as a person says them; ``voxels`` are those of the scan."""
     from napari_llm4seg.labels.measure import size_words
 
     found = []

@@ -105,7 +105,7 @@ class Models:
             def tell(done: int, total: int, message: str = "") -> None:
                 ctx.progress(finished, len(cases), f"{case.name}: {message}" if total > 1 else case.name)
 
-            return segment_case(ready, case, place, tell, ctx.cancelled)
+            return segment_case(ready, case, place, tell, ctx.cancelled).facts
 
         def ended(number: int, outcome: Any) -> None:
             nonlocal finished

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_llm4seg.errors import Cancelled, InputError
-from napari_llm4seg.io import FORMATS, series
+from napari_llm4seg.io import FORMATS, read, series
 from napari_llm4seg.io._files import PathLike, is_zarr, sniff, stem_of, suffix_of
+from napari_llm4seg.volume import Volume
 
 # What this program writes beside scans; a result is no case.
 _RESULT = "_seg"
@@ -26,13 +27,20 @@ class CaseFile:
         What ``napari_llm4seg.io.read`` takes: a file, or the folder of a DICOM series or a zarr.
     name : str
         Its place in the folder without suffix, with "/" between folders; no two cases of a folder have the same.
-    series : int or None
+    series : int, str or None
         Which DICOM series, as ``napari_llm4seg.io.read`` takes it, where the folder holds several.
+    time : int or None
+        Which time point, from 1, where the file holds several.
     """
 
     path: Path
     name: str
-    series: int | None = None
+    series: int | str | None = None
+    time: int | None = None
+
+    def read(self) -> Volume:
+        """Return the scan; raises as ``napari_llm4seg.io.read`` does."""
+        return read(self.path, series=self.series, time=self.time)
 
 
 def find_cases(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,12 @@ def size_words(row: Mapping[str, Any]) -> str:
     if "area_mm2" in row:
         return f"{row['area_mm2']:.1f} mm²"
     return f"{row['pixels']} pixels"
+
+
+def sizes_words(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows of ``sizes`` as "liver 1423.00 mL, spleen 210.50 mL", or "nothing found"."""
+    found = [f"{row['name']} {size_words(row)}" for row in rows if row.get("pixels")]
+    return ", ".join(found) or "nothing found"
 
 
 def _size(voxels: int, scale: Scale) -> tuple[float | None, float | None]:

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_llm4seg.io import read, write
 from napari_llm4seg.io._files import stem_of
 from napari_llm4seg.io.cases import CaseFile
 from napari_llm4seg.io.pairs import read_mask
 from napari_llm4seg.labels.classes import complete
 from napari_llm4seg.labels.measure import sizes
+from napari_llm4seg.predict.export import export
 from napari_llm4seg.predict.predictor import Predictor
-from napari_llm4seg.volume import Volume
+from napari_llm4seg.volume import Prediction, Volume
 
 OnProgress = Callable[[int, int, str], Any]
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A case that was segmented and written.
+
+    Attributes
+    ----------
+    facts : dict
+        As JSON: output and record path, shape, spacing in the unit, size per class, messages and device.
+    volume : Volume
+    prediction : Prediction
+    """
+
+    facts: dict[str, Any]
+    volume: Volume
+    prediction: Prediction
 
 
 def segment_case(
@@ -24,8 +42,9 @@ def segment_case(
     place: Callable[[Volume], Path],
     progress: OnProgress | None = None,
     cancel: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
-    """Read, segment and write one case.
+    keep_probabilities: bool = False,
+) -> Segmented:
+    """Read, segment and write one case, with the record of what made its mask.
 
     Parameters
     ----------
@@ -33,21 +52,17 @@ def segment_case(
     case : CaseFile
     place : callable(Volume) -> Path
         Where the mask goes; raises ``InputError`` where that place cannot hold it.
-    progress, cancel
+    progress, cancel, keep_probabilities
         As in ``Predictor.predict``.
-
-    Returns
-    -------
-    dict
-        Output path, shape, spacing in the unit, size per class, messages and device.
     """
-    volume = read(case.path, series=case.series)
+    volume = case.read()
     target = place(volume)
-    prediction = predictor.predict(volume, progress=progress, cancel=cancel, keep_probabilities=False)
-    output = write(target, prediction, like=volume)
+    prediction = predictor.predict(volume, progress=progress, cancel=cancel, keep_probabilities=keep_probabilities)
+    written = export(target, prediction, volume)
     said = [*volume.metadata.get("messages", ()), *prediction.provenance.get("messages", ())]
-    return {
-        "output": str(output),
+    facts = {
+        "output": str(written.output),
+        "record": str(written.record),
         "shape": list(volume.grid),
         "spacing": list(volume.spacing),
         "unit": volume.unit,
@@ -55,6 +70,7 @@ def segment_case(
         "messages": list(dict.fromkeys(str(message) for message in said)),
         "device": str(prediction.provenance.get("device", predictor.device)),
     }
+    return Segmented(facts, volume, prediction)
 
 
 def read_result(case: CaseFile, facts: Mapping[str, Any]) -> tuple[Volume, Volume]:
@@ -66,7 +82,7 @@ def read_result(case: CaseFile, facts: Mapping[str, Any]) -> tuple[Volume, Volum
         If either is gone, damaged, or the mask is of another size by now.
     """
     path = Path(str(facts["output"]))
-    volume = read(case.path, series=case.series)
+    volume = case.read()
     names = {int(row["value"]): str(row["name"]) for row in facts["classes"]}
     classes = tuple((value, names[value], colour) for value, _, colour in complete((), names))
     mask = Volume(

@@ -14,6 +14,7 @@ from napari_llm4seg.gui.controllers.ports import Runner
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.views.abstract.batch import BatchRow, BatchState, BatchView
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Message, ProgressState
+from napari_llm4seg.labels.measure import sizes_words
 from napari_llm4seg.volume import Volume
 
 _SAID = {"ok": "done", "failed": "failed", "skipped": "done before"}
@@ -275,5 +276,5 @@ def _row(outcome: Any) -> BatchRow:
     name, said = outcome.case.name, _SAID[outcome.status]
     if outcome.status == "failed":
         return BatchRow(name, said, details=outcome.error)
-    found = words.sizes(outcome.facts.get("classes", ()))
+    found = sizes_words(outcome.facts.get("classes", ()))
     return BatchRow(name, said, found, str(outcome.facts.get("output", "")), openable=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from napari_llm4seg.config import Card
 from napari_llm4seg.errors import LLM4SegError, one_line
 from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.gui.views.abstract.common import Message
-from napari_llm4seg.labels.measure import size_words
 
 _MODALITIES = {
     "ultrasound": ("ultrasound", "sonography", "us", "ius"),
@@ -98,12 +97,6 @@ def card_text(entry: ModelEntry | None) -> str:
         lines.append("Measured: " + ", ".join(numbers[:12]))
     lines.append(f"File: {entry.path}")
     return "\n".join(lines)
-
-
-def sizes(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return what was found (rows of ``labels.measure.sizes``) as "liver 1423.00 mL, spleen 210.50 mL"."""
-    found = [f"{row['name']} {size_words(row)}" for row in rows if row.get("pixels")]
-    return ", ".join(found) or "nothing found"
 
 
 def failure(error: BaseException, doing: str) -> Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,41 @@ from napari_llm4seg.jobs import InlineRunner
 from napari_llm4seg.volume import Volume, affine_from_spacing
 
 
+def thresholds(fakes):
+    """The fake predictor, saying of its results what a record needs."""
+    predictor = fakes.FakePredictor(fakes.checkpoint())
+    config = predictor.checkpoint.config
+    plain = predictor.predict
+
+    def predict(volume, **how):
+        made = plain(volume, **how)
+        provenance = {
+            "checkpoint": {"name": "breast-ultrasound", "sha256": "0" * 64},
+            "frozen_layers": [],
+            "block_state": None,
+            "model": config.model.model_dump(mode="json"),
+            "preprocess": config.preprocess.model_dump(mode="json"),
+            "predict": config.predict.model_dump(mode="json"),
+            "source": {"name": volume.name, "sha256": "1" * 64, "grid": list(volume.grid)},
+            "slices": list(range(volume.n_slices)),
+            "device": "CPU",
+            "versions": {"python": "3"},
+            "date": "2026-01-01T00:00:00+00:00",
+            "seconds": 0.1,
+            "messages": [],
+        }
+        return replace(made, provenance=provenance)
+
+    predictor.predict = predict
+    return predictor
+
+
 class Bench:
     """A session with a model, and the page's controller with a view that remembers."""
 
     def __init__(self, fakes):
         self.session, self.view, self.added = Session(), fakes.RecordingView(), []
-        self.session.predictor = fakes.FakePredictor(fakes.checkpoint())
+        self.session.predictor = thresholds(fakes)
         source = Models()
         source.configured = lambda predictor, config: predictor
         self.controller = BatchController(
