@@ -9,13 +9,14 @@ from napari_llm4seg.bench.figures import Measurement, Say, Skipped, machine
 from napari_llm4seg.bench.startup import now
 from napari_llm4seg.errors import one_line
 
-PARTS = ("import", "help", "segment", "layer", "folded", "training", "volume", "gui")
+PARTS = ("import", "help", "segment", "layer", "folded", "training", "volume", "readers", "gui")
 
 
 def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
     """Return what measures each part."""
     from napari_llm4seg.bench.folded import measure_folded
     from napari_llm4seg.bench.layer import measure_layer
+    from napari_llm4seg.bench.readers import measure_readers
     from napari_llm4seg.bench.startup import measure_help, measure_import, measure_segment
     from napari_llm4seg.bench.training import measure_training
     from napari_llm4seg.bench.volume import measure_volume
@@ -29,6 +30,7 @@ def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
         "folded": measure_folded,
         "training": measure_training,
         "volume": measure_volume,
+        "readers": measure_readers,
         "gui": lambda say: measure_window(say, model),
     }
 

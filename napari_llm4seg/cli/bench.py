@@ -15,7 +15,9 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only", metavar="NAME", help="import, help, segment, layer, folded, training or gui; may be repeated."
+            "--only",
+            metavar="NAME",
+            help="import, help, segment, layer, folded, training, volume, readers or gui; may be repeated.",
         ),
     ] = None,
     model: Model = None,
