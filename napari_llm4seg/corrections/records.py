@@ -134,9 +134,20 @@ def as_trained(labels: Array, annotated: Array | None) -> Array:
 
 
 def describe(
-    key: tuple[str, int, int], state: State, image: Array, labels: Array, annotated: Array | None, **others: Any
+    key: tuple[str, int, int],
+    state: State,
+    image: Array,
+    labels: Array,
+    annotated: Array | None,
+    *,
+    written: str = "",
+    model: str = "",
+    time: str = "",
 ) -> Record:
-    """Return the record of an image (C, Y, X), compact labels (Y, X) and the mask of what counts (Y, X) or None."""
+    """Return the record of an image (C, Y, X), compact labels (Y, X) and the mask of what counts (Y, X) or None.
+
+    It is of now, unless ``time`` says otherwise.
+    """
     scan, axis, index = key
     counted = labels if annotated is None else labels[annotated]
     taught = voxel_digest(image) + voxel_digest(as_trained(labels, annotated))
@@ -152,7 +163,9 @@ def describe(
         image_dtype=image.dtype.str,
         labels_dtype="|u1" if labels.dtype == np.uint8 else "<u2",
         digest=hashlib.sha256(taught).hexdigest(),
-        **{"time": now(), **others},
+        written=written,
+        model=model,
+        time=time or now(),
     )
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from napari_llm4seg.corrections.manifest import ScanEntry
@@ -29,7 +29,9 @@ class _Job:
     due: float
     arrays: tuple[Array, Array, Array | None] | None = None
     state: State = "edited"
-    facts: tuple[tuple[str, str], ...] = ()
+    written: str = ""
+    model: str = ""
+    time: str = ""
 
     @property
     def key(self) -> Key:
@@ -112,8 +114,7 @@ class Writer:
         """
         image, labels, annotated = self._store.check(scan, index, axis, image, labels, annotated)
         arrays = image.copy(), labels.copy(), None if annotated is None else annotated.copy()
-        facts = (("time", now()), ("written", written), ("model", model))
-        self._take(_Job(scan, index, axis, self._due(), arrays, state, facts))
+        self._take(_Job(scan, index, axis, self._due(), arrays, state, written, model, now()))
 
     def drop(self, scan: ScanEntry, index: int, axis: int = 0) -> None:
         """Take a slice's correction back, also one that is not written yet."""
@@ -128,7 +129,7 @@ class Writer:
                 raise RuntimeError("the writer was closed")
             waiting = self._jobs.get(job.key)
             if waiting is not None:  # however often a slice changes, it is written in time
-                job = _Job(job.scan, job.index, job.axis, waiting.due, job.arrays, job.state, job.facts)
+                job = replace(job, due=waiting.due)
             self._jobs[job.key] = job
             self._changed.notify_all()
 
@@ -190,7 +191,7 @@ class Writer:
             if job.arrays is None:
                 self._store.drop(job.scan, job.index, job.axis)
                 return None, None
-            record = describe(job.key, job.state, *job.arrays, **dict(job.facts))
+            record = describe(job.key, job.state, *job.arrays, written=job.written, model=job.model, time=job.time)
             self._store.put_record(job.scan, record, *job.arrays)
             return record, None
         except Exception as error:  # whatever it is: the correction is kept and the thread lives on
