@@ -5,6 +5,7 @@ Source: OME-Zarr specification, https://ngff.openmicroscopy.org, versions 0.4 an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,10 @@ import numpy.typing as npt
 from napari_llm4seg.config import CLASS_COLOURS
 from napari_llm4seg.errors import InputError, one_line
 from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of
+from napari_llm4seg.io._own import KEY, from_text
 from napari_llm4seg.io._time import TimeStack
 from napari_llm4seg.volume import Kind, Unit, Volume
 
-# What a writer of this package leaves in the attributes: {"affine": 4 x 4, "unit": "mm" | "pixel"}.
-KEY = "napari_llm4seg"
 _MM = {
     "meter": 1e3,
     "decimeter": 100.0,
@@ -115,14 +115,15 @@ def _read(path: Path) -> Volume | TimeStack:
         axes = _axes(image, array.ndim, path.name)
         scale, shift = _transformed(image, first, array.ndim, path.name)
     data = _five_axes(_lazy(array, path.name), axes, path.name)
-    affine, unit = _grid(axes, scale, shift, attributes.get(KEY))
+    affine, unit = _grid(axes, scale, shift)
+    own = from_text(json.dumps(attributes.get(KEY)))
+    if own.affine is not None:
+        affine, unit = own.affine, own.unit or unit
     metadata: dict[str, Any] = {"source_path": str(path), "messages": messages}
     kind: Kind = "intensity"
-    own = attributes.get(KEY)
-    labelled = "image-label" in ome or (isinstance(own, Mapping) and own.get("kind") == "label")
-    if labelled and np.dtype(data.dtype).kind in "ui" and data.shape[0] == 1:
+    if ("image-label" in ome or own.kind == "label") and np.dtype(data.dtype).kind in "ui" and data.shape[0] == 1:
         kind = "label"
-        metadata["classes"] = _classes(ome.get("image-label") or {})
+        metadata["classes"] = _classes(ome.get("image-label") or {}) or own.classes
     elif isinstance(ome.get("omero"), Mapping):
         metadata["channels"] = _channels(ome["omero"], data.shape[0])
     name = stem_of(path if place == path else place)
@@ -230,10 +231,8 @@ def _five_axes(array: Any, axes: Sequence[_Axis], name: str) -> Any:
 
 
 def _grid(
-    axes: Sequence[_Axis], scale: Sequence[float], shift: Sequence[float], own: Any
+    axes: Sequence[_Axis], scale: Sequence[float], shift: Sequence[float]
 ) -> tuple[npt.NDArray[np.float64], Unit]:
-    if isinstance(own, Mapping) and "affine" in own:
-        return np.array(own["affine"], dtype=np.float64), "mm" if own.get("unit") == "mm" else "pixel"
     factors = [_MM.get(axis.unit) for axis in axes if axis.role in "zyx"]
     unit: Unit = "mm" if all(factor is not None for factor in factors) else "pixel"
     affine = np.eye(4)

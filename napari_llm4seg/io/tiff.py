@@ -16,46 +16,32 @@ from napari_llm4seg.files import replacing
 from napari_llm4seg.io._classes import classes_of
 from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of
 from napari_llm4seg.io._own import KEY, Own, from_text, to_text
-from napari_llm4seg.volume import Unit, Volume, affine_from_spacing
+from napari_llm4seg.io._tiff_grid import seconds_of, spacing_of
+from napari_llm4seg.io._time import TimeStack
+from napari_llm4seg.volume import Volume, affine_from_spacing
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
 
 Array = npt.NDArray[Any]
 
-_MM = {
-    "mm": 1.0,
-    "millimeter": 1.0,
-    "millimetre": 1.0,
-    "cm": 10.0,
-    "m": 1000.0,
-    "inch": 25.4,
-    "in": 25.4,
-    "µm": 1e-3,
-    "μm": 1e-3,
-    "um": 1e-3,
-    "micron": 1e-3,
-    "microns": 1e-3,
-    "micrometer": 1e-3,
-    "\\u00b5m": 1e-3,
-    "nm": 1e-6,
-}
 # What the ImageJ flavour of TIFF can hold; everything else goes into the OME flavour.
 _IMAGEJ_DTYPES = (np.uint8, np.uint16, np.float32)
 
 
-def read(path: PathLike) -> Volume:
+def read(path: PathLike) -> Volume | TimeStack:
     """Read a TIFF file.
 
-    Colour samples and the axis C become channels; the one other axis longer than 1 (z, time or pages) becomes the
-    stack. ImageJ and OME files give their spacing in mm; the resolution of other TIFF files is meant for printers
-    and is not used, the unit is then "pixel". Palette images become RGB, white-is-zero images are inverted.
-    Of several images in one file the first is read, and ``metadata["messages"]`` says so.
+    Colour samples and the axis C become channels; one other axis longer than 1 (z or pages) becomes the stack, and T
+    is time. Where there is no stack, the time points take its place and ``metadata["stack_axis"]`` is "t". ImageJ and
+    OME files give their spacing in mm; the resolution of other TIFF files is meant for printers and is not used, the
+    unit is then "pixel". Palette images become RGB, white-is-zero images are inverted. Of several images in one file
+    the first is read, and ``metadata["messages"]`` says so.
 
     Raises
     ------
     InputError
-        If the file is missing, damaged or cut off, holds complex values, or has time points of stacks.
+        If the file is missing, damaged or cut off, holds complex values, or has more axes than these.
     """
     path = existing(path)
     import tifffile
@@ -65,15 +51,22 @@ def read(path: PathLike) -> Volume:
             raise InputError(f"'{path.name}' holds no image. Export it again.")
         series = tiff.series[0]
         _check_complete(tiff, series, path)
-        data = _four_axes(*_values(series, path.name), path.name)
-        spacing, unit = _spacing(tiff)
+        data, stack = _five_axes(*_values(series, path.name), path.name)
+        spacing, unit = spacing_of(tiff)
+        seconds = seconds_of(tiff)
         own = _own_metadata(tiff)
         messages = []
         pages = len(series.pages) if series.kind == "generic" else len(tiff.pages)
         if len(tiff.series) > 1 or len(tiff.pages) > pages:
             messages.append("The file holds several images of different size or kind; the first was read.")
-    metadata = {"source_path": str(path), "messages": messages}
-    return own.onto(Volume(data, affine_from_spacing(spacing), unit=unit, name=stem_of(path), metadata=metadata))
+    metadata: dict[str, Any] = {"source_path": str(path), "messages": messages}
+    if data.shape[1] > 1 and stack != "T":
+        return TimeStack(data, affine_from_spacing(spacing), unit, stem_of(path), "intensity", seconds, metadata)
+    if stack == "T":
+        data = np.swapaxes(data, 1, 2)  # a film: its frames take the place of the slices
+        metadata["stack_axis"], spacing = "t", (1.0, *spacing[1:])
+    volume = Volume(data[:, 0], affine_from_spacing(spacing), unit=unit, name=stem_of(path), metadata=metadata)
+    return own.onto(volume)
 
 
 @contextlib.contextmanager
@@ -141,69 +134,27 @@ def _values(series: TiffPageSeries, name: str) -> tuple[Array, str]:
     return array, series.axes
 
 
-def _four_axes(array: Array, axes: str, name: str) -> Array:
-    """Return (C, Z, Y, X) from named axes: S and C are channels, one other axis may be the stack."""
+def _five_axes(array: Array, axes: str, name: str) -> tuple[Array, str]:
+    """Return (C, T, Z, Y, X) from named axes, and the name of the axis that is the stack, if there is one.
+
+    S and C are channels, T is time, and one other axis is the stack.
+    """
     long = [axis for axis, length in zip(axes, array.shape, strict=True) if length > 1 and axis not in "YX"]
     channel = [axis for axis in long if axis in "SC"]
-    stack = [axis for axis in long if axis not in "SC"]
+    stack = [axis for axis in long if axis not in "SCT"]
     if "Y" not in axes or "X" not in axes or len(channel) > 1 or len(stack) > 1:
         named = ", ".join(f"{axis} {length}" for axis, length in zip(axes, array.shape, strict=True))
         raise InputError(
-            f"'{name}' has the axes {named}; a scan has y, x, one stack axis and one channel axis. "
-            "Save one time point or channel of it."
+            f"'{name}' has the axes {named}; a scan has y, x, and at most one axis each for channels, time and the "
+            "stack. Save one part of it."
         )
-    kept = [*channel, *stack, "Y", "X"]
+    time = [axis for axis in long if axis == "T"]
+    kept = [*channel, *time, *stack, "Y", "X"]
     squeezed = array[tuple(slice(None) if axis in kept else 0 for axis in axes)]
     order = [axis for axis in axes if axis in kept]
     ordered = np.transpose(squeezed, [order.index(axis) for axis in kept])
-    height, width = ordered.shape[-2:]
-    return np.ascontiguousarray(
-        ordered.reshape(
-            array.shape[axes.index(channel[0])] if channel else 1,
-            array.shape[axes.index(stack[0])] if stack else 1,
-            height,
-            width,
-        )
-    )
-
-
-def _spacing(tiff: TiffFile) -> tuple[tuple[float, float, float], Unit]:
-    """Return the (z, y, x) spacing of ImageJ and OME files in mm; (1, 1, 1) in pixels for others."""
-    sizes: tuple[float, float, float] | None = None
-    if tiff.is_ome and tiff.ome_metadata:
-        sizes = _ome_spacing(tiff.ome_metadata)
-    elif tiff.is_imagej and tiff.imagej_metadata:
-        sizes = _imagej_spacing(tiff)
-    if sizes is None or not all(np.isfinite(size) and size > 0 for size in sizes):
-        return (1.0, 1.0, 1.0), "pixel"
-    return sizes, "mm"
-
-
-def _imagej_spacing(tiff: TiffFile) -> tuple[float, float, float] | None:
-    header: dict[str, Any] = dict(tiff.imagej_metadata or {})
-    factor = _MM.get(str(header.get("unit", "")).strip().lower())
-    tags = tiff.pages.first.tags
-    if factor is None or "XResolution" not in tags or "YResolution" not in tags:
-        return None
-    (across, by_x), (down, by_y) = tags["XResolution"].value, tags["YResolution"].value
-    if not (across and by_x and down and by_y):
-        return None
-    return abs(float(header.get("spacing", 1.0 / factor))) * factor, by_y / down * factor, by_x / across * factor
-
-
-def _ome_spacing(xml: str) -> tuple[float, float, float] | None:
-    from xml.etree import ElementTree
-
-    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
-    if pixels is None or "PhysicalSizeX" not in pixels.attrib or "PhysicalSizeY" not in pixels.attrib:
-        return None
-    sizes = []
-    for axis in "ZYX":
-        factor = _MM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower())
-        if factor is None:
-            return None
-        sizes.append(float(pixels.get(f"PhysicalSize{axis}", 1.0 / factor)) * factor)
-    return sizes[0], sizes[1], sizes[2]
+    lengths = [array.shape[axes.index(part[0])] if part else 1 for part in (channel, time, stack)]
+    return np.ascontiguousarray(ordered.reshape(*lengths, *ordered.shape[-2:])), (stack or time or [""])[0]
 
 
 def _own_metadata(tiff: TiffFile) -> Own:

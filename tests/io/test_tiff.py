@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.io import read, write
+from napari_llm4seg.io import TimeStack, read, read_stack, write
 from napari_llm4seg.volume import Volume, affine_from_spacing
 
 FILES = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -78,9 +78,35 @@ def test_imagej_axes(tmp_path: Path, shape: tuple[int, ...], axes: str, expected
     assert volume.data[tuple(target)] == array[index]
 
 
-def test_time_points_of_stacks_are_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "x.tif", np.zeros((2, 5, 6, 7), np.uint8), imagej=True, metadata={"axes": "TZYX"})
-    with pytest.raises(InputError, match="T 2, Z 5"):
+@pytest.mark.parametrize("axes", ["TZYX", "TZCYX", "TCYX", "TZYXS", "TYXS"])
+@pytest.mark.parametrize("flavour", ["imagej", "ome"])
+def test_time_points(tmp_path: Path, axes: str, flavour: str) -> None:
+    sizes = {"T": 3, "Z": 4, "C": 2, "Y": 6, "X": 7, "S": 3}
+    array = np.random.default_rng(0).integers(0, 255, [sizes[axis] for axis in axes]).astype(np.uint8)
+    step = {"finterval": 0.5} if flavour == "imagej" else {"TimeIncrement": 500, "TimeIncrementUnit": "ms"}
+    options = {"photometric": "rgb"} if "S" in axes else {}
+    tifffile.imwrite(tmp_path / "x.tif", array, metadata={"axes": axes, **step}, **{flavour: True}, **options)
+    order = [axis for axis in "CSTZYX" if axis in axes]
+    expected = array.transpose([axes.index(axis) for axis in order])
+    expected = expected if {"C", "S"} & set(axes) else expected[None]
+    if "Z" not in axes:
+        film = read(tmp_path / "x.tif")
+        np.testing.assert_array_equal(film.data, expected)
+        assert film.metadata["stack_axis"] == "t"
+        return
+    found = read_stack(tmp_path / "x.tif")
+    assert isinstance(found, TimeStack)
+    assert found.seconds == 0.5
+    np.testing.assert_array_equal(found.data, expected)
+    np.testing.assert_array_equal(read(tmp_path / "x.tif", time=2).data, expected[:, 1])
+    with pytest.raises(InputError, match="3 time points"):
+        read(tmp_path / "x.tif")
+
+
+def test_more_axes_than_a_scan_has(tmp_path: Path) -> None:
+    array = np.zeros((2, 3, 4, 6, 7), np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", array, metadata={"axes": "QIZYX"}, photometric="minisblack")
+    with pytest.raises(InputError, match="at most one axis each"):
         read(tmp_path / "x.tif")
 
 
