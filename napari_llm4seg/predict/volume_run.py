@@ -18,6 +18,7 @@ from napari_llm4seg.predict.postprocess import without_islands
 from napari_llm4seg.predict.run import Float, Run
 from napari_llm4seg.predict.slabs import LabelSink, SliceSource
 from napari_llm4seg.preprocess import Scale, SliceReader, Tally, VolumePreprocessor, VolumeStream, needs_values
+from napari_llm4seg.scratch import room
 from napari_llm4seg.volume import Volume
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class VolumeRun(Run):
         self._late = self.config.min_area * float(np.prod(volume.grid)) > 1
         self._held = self.probabilities
         if self._late and self._held is None and self._on_slice is not None:
-            self._held = np.zeros((self._model.out_channels, *volume.grid), dtype=np.float16)
+            self._held = room((self._model.out_channels, *volume.grid), np.float16)
 
     def _needed(self) -> list[Planes]:
         """Return the layers to run, in order."""
