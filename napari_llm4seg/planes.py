@@ -44,9 +44,9 @@ def slice_axis(volume: Volume, plane: Plane) -> int:
 
     "stored" is the first axis, whatever its direction: the slices as they were taken. The others go by the affine: of
     an oblique scan the axis nearest to the body's is meant. A scan that does not say how it lies in the body counts as
-    stored axially.
+    stored axially. A single slice has no others.
     """
-    return 0 if plane == "stored" else upright_axes(volume)[0][_ACROSS[plane]]
+    return 0 if plane == "stored" or volume.n_slices == 1 else upright_axes(volume)[0][_ACROSS[plane]]
 
 
 def said_of_plane(volume: Volume, plane: Plane) -> list[str]:

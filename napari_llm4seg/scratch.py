@@ -60,7 +60,7 @@ def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[A
             array = np.memmap(file, dtype=dtype, mode="r+", shape=shape)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InputError(f"'{folder}' cannot hold the result: {reason}. Set LLM4SEG_CACHE to another folder.") from error
+        raise InputError(f"'{folder}' cannot hold the result: {reason}. Set LLM4SEG_CACHE elsewhere.") from error
     _forget_file(Path(name), array)
     return array
 
@@ -78,6 +78,7 @@ def _forget_file(path: Path, array: npt.NDArray[Any]) -> None:
     try:
         path.unlink()
     except OSError:  # Windows
+
         def remove() -> None:
             with suppress(OSError):
                 path.unlink()

@@ -40,6 +40,7 @@ def test_planes_follow_the_affine(order: Any, signs: Any, tilt: float) -> None:
         assert slice_axis(scan, plane) == axes[world] == order.index(world)
         assert flipped[world] == (signs[axes[world]] < 0)
     assert slice_axis(scan, "stored") == 0
+    assert slice_axis(volume(stored, shape=(1, 5, 6)), "coronal") == 0
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -11,6 +11,9 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_llm4seg.errors import InputError
+from napari_llm4seg.gui.grid import SliceGrid, frames_in_words, on_show
+from napari_llm4seg.gui.grid import grid_shape as grid_shape
+from napari_llm4seg.gui.grid import n_slices as n_slices
 from napari_llm4seg.gui.state.look import Look
 from napari_llm4seg.volume import Unit, Volume
 
@@ -62,10 +65,7 @@ def find_layer(viewer: Any, wanted: str, gone: str) -> Layer:
 
 def slice_on_show(viewer: Any, layer: Layer) -> int:
     """Return the slice of ``layer`` at the viewer's position, whichever axes are on show; 0 of a 2-D layer."""
-    if layer.ndim < 3:
-        return 0
-    z = layer.world_to_data(np.asarray(viewer.dims.point, dtype=float))[0]
-    return int(np.clip(np.round(z), 0, n_slices(layer) - 1))
+    return on_show(viewer, layer)[1]
 
 
 def plane_on_show(viewer: Any, layer: Layer) -> tuple[int, int] | None:
@@ -116,6 +116,7 @@ def look_of(layer: Layer) -> Look | None:
     if problem_of(layer) or not isinstance(data, np.ndarray):
         return None
     rgb, slices = bool(getattr(layer, "rgb", False)), n_slices(layer)
+    data = data[SliceGrid(grid_shape(layer)).frame(0)]
     middle = data[len(data) // 2] if slices > 1 else data.reshape(data.shape[-3:] if rgb else data.shape[-2:])
     step = max(1, min(middle.shape[:2]) // 64)
     thumb = np.nan_to_num(middle[::step, ::step].astype(np.float32), posinf=0, neginf=0)
@@ -130,19 +131,12 @@ def look_of(layer: Layer) -> Look | None:
     return Look(slices > 1, colour, low < 0, (red, green, blue), (slices, rows, columns))
 
 
-def grid_shape(layer: Layer) -> tuple[int, ...]:
-    """Return the layer's shape in its own axes, colour left out, at the highest resolution."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    shape = tuple(int(n) for n in data.shape)
-    return shape[:-1] if getattr(layer, "rgb", False) else shape
-
-
 def problem_of(layer: Layer) -> str:
     """Return why ``layer`` cannot be segmented, or an empty string."""
     shape = grid_shape(layer)
-    if len(shape) not in (2, 3):
+    if len(shape) < 2 or (len(shape) > 3 and not isinstance(layer, Image)):
         return (
-            f"'{layer.name}' has {len(shape)} axes {shape}; a scan has (y, x) or (z, y, x). "
+            f"'{layer.name}' has {len(shape)} axes {shape}; needed are (y, x) or (z, y, x). "
             "Split channels or time points first: right-click the layer, Split Stack."
         )
     if 0 in shape:
@@ -153,25 +147,21 @@ def problem_of(layer: Layer) -> str:
     return ""
 
 
-def n_slices(layer: Layer) -> int:
-    """Return the number of slices along the layer's first axis, 1 for a 2-D layer."""
-    shape = grid_shape(layer)
-    return shape[0] if len(shape) == 3 else 1
-
-
 def world_affine(layer: Layer) -> tuple[npt.NDArray[np.float64], Unit]:
     """Return the layer's (4, 4) voxel-to-world matrix in (z, y, x) and its unit.
 
     Lengths are turned into mm where the layer's units are lengths, and left in pixels where they are not.
     """
-    ndim = layer.ndim
-    origin = np.asarray(layer.data_to_world(np.zeros(ndim)), dtype=float)[-ndim:]
-    columns = [np.asarray(layer.data_to_world(row), dtype=float)[-ndim:] - origin for row in np.eye(ndim)]
-    factors = [_MM.get(str(unit)) for unit in layer.units[-min(ndim, 3) :]]
+    ndim = min(layer.ndim, 3)  # what comes before space are frames, which share their place
+    corner = np.zeros(layer.ndim)
+    origin = np.asarray(layer.data_to_world(corner), dtype=float)[-ndim:]
+    steps = np.eye(layer.ndim)[-ndim:]
+    columns = [np.asarray(layer.data_to_world(step), dtype=float)[-ndim:] - origin for step in steps]
+    factors = [_MM.get(str(unit)) for unit in layer.units[-ndim:]]
     known = all(factor is not None for factor in factors)
     affine = np.eye(4)
-    affine[4 - 1 - ndim : 3, 4 - 1 - ndim : 3] = np.stack(columns, axis=1)
-    affine[4 - 1 - ndim : 3, 3] = origin
+    affine[3 - ndim : 3, 3 - ndim : 3] = np.stack(columns, axis=1)
+    affine[3 - ndim : 3, 3] = origin
     if known:
         scale = np.ones(3)
         scale[3 - ndim :] = [factor for factor in factors if factor is not None]
@@ -179,25 +169,29 @@ def world_affine(layer: Layer) -> tuple[npt.NDArray[np.float64], Unit]:
     return affine, "mm" if known else "pixel"
 
 
-def volume_from_layer(layer: Layer) -> Volume:
+def volume_from_layer(layer: Layer, frame: int | None = None) -> Volume:
     """Return an Image or Labels layer as a volume, without copying and without computing lazy data.
 
     The first axis of a 3-D layer is z, whatever the viewer shows; rgb becomes the channel axis; of a multiscale layer
-    the highest resolution is taken.
+    the highest resolution is taken. Of a layer with frames, ``frame`` says which.
 
     Raises
     ------
     InputError
-        If the layer is neither (y, x) nor (z, y, x).
+        If the layer is neither (y, x) nor (z, y, x), or has frames and none is chosen.
     """
     problem = problem_of(layer)
+    grid = SliceGrid(grid_shape(layer))
+    if not problem and frame is None and grid.frames > 1:
+        problem = f"'{layer.name}' holds {frames_in_words(layer)}; choose one: right-click the layer, Split Stack."
     if problem:
         raise InputError(problem)
     data = layer.data[0] if layer.multiscale else layer.data
     if not hasattr(data, "transpose"):  # zarr and the like: dask slices them without reading the whole
         from importlib import import_module
 
-        data = import_module("dask.array").from_array(data)
+        data = import_module("dask.array").from_array(data, chunks=getattr(data, "chunks", "auto"))
+    data = data[grid.frame(frame or 0)]
     rgb = bool(getattr(layer, "rgb", False))
     data = data.transpose(-1, *range(data.ndim - 1)) if rgb else data[None]
     if data.ndim == 3:
@@ -234,11 +228,13 @@ def warm_up() -> None:
 def words_of(layer: Layer) -> str:
     """Return shape and spacing as a person reads them: "512 × 512 × 78, 0.8 × 0.8 × 3 mm"."""
     shape = grid_shape(layer)
-    if len(shape) not in (2, 3):
-        return " × ".join(str(n) for n in reversed(shape))
+    if len(shape) < 2:
+        return " × ".join(str(n) for n in shape)
+    space, frames = shape[-3:], frames_in_words(layer)
     affine, unit = world_affine(layer)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)[3 - len(shape) :]
-    size = " × ".join(str(n) for n in reversed(shape))
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[3 - len(space) :]
+    size = " × ".join(str(n) for n in reversed(space))
+    size = f"{frames} of {size}" if frames else size
     colour = " colour" if getattr(layer, "rgb", False) else ""
     if unit == "pixel":
         extra = "" if np.allclose(spacing, 1) else ", " + " × ".join(f"{n:.3g}" for n in reversed(spacing))

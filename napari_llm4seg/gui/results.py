@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from napari.layers import Image, Labels, Layer
 
 from napari_llm4seg.digests import mask_digest
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
-from napari_llm4seg.gui.layers import KEY, class_style, grid_shape, layer_id, own_metadata, placement
+from napari_llm4seg.gui.grid import SliceGrid, grid_shape
+from napari_llm4seg.gui.layers import KEY, class_style, layer_id, own_metadata, placement
+from napari_llm4seg.scratch import room
 
 Array = npt.NDArray[Any]
 
@@ -26,10 +28,9 @@ _EMPTY = ""
 _WHOLE_REFRESH_SECONDS = 1.0
 
 
-def stack(layer: Layer) -> Array:
-    """Return the layer's array as (Z, Y, X), a view into it."""
-    data: Array = layer.data
-    return data if data.ndim == 3 else data[None]
+def slices_of(layer: Layer) -> SliceGrid:
+    """Return how the slices of a result are counted: along the axis of the run that made it."""
+    return SliceGrid(tuple(layer.data.shape), int(own_metadata(layer).get("axis", 0)))
 
 
 def written(layer: Labels) -> dict[int, str]:
@@ -40,8 +41,11 @@ def written(layer: Labels) -> dict[int, str]:
 
 def edited(layer: Labels, slices: Sequence[int] | None = None) -> bool:
     """Return whether any of ``slices`` (default: all) holds something that this plugin did not write."""
-    data, known = stack(layer), written(layer)
-    return any(mask_digest(data[z]) != known.get(z, _EMPTY) for z in (range(len(data)) if slices is None else slices))
+    grid, known = slices_of(layer), written(layer)
+    return any(
+        mask_digest(layer.data[grid.index(z)]) != known.get(z, _EMPTY)
+        for z in (range(len(grid)) if slices is None else slices)
+    )
 
 
 def free_name(viewer: Any, wanted: str) -> str:
@@ -70,6 +74,7 @@ class Result:
 
     def __init__(self, viewer: Any, labels: Labels, created: bool, spec: ResultSpec) -> None:
         self._viewer, self._labels, self._created, self._spec = viewer, labels, created, spec
+        self._grid = slices_of(labels)
         self._old_digests = dict(written(labels))
         self._old_provenance = own_metadata(labels).get("provenance")
         self._old_slices: dict[int, Array] = {}
@@ -100,11 +105,11 @@ class Result:
         if edited(self._labels, [part.z]):
             self.kept.append(part.z)
             return
-        target = stack(self._labels)[part.z]
+        target = self._labels.data[self._grid.index(part.z)]
         if not self._created:
             self._old_slices[part.z] = target.copy()
         if self._step:
-            _set_as_step(self._labels, part.z, part.labels)
+            self._set_as_step(part.z, part.labels)
         else:
             target[...] = part.labels
         written(self._labels)[part.z] = mask_digest(target)
@@ -115,7 +120,7 @@ class Result:
 
     def _write_probabilities(self, z: int, probabilities: Array) -> None:
         for channel, values in zip(self._channels, probabilities, strict=True):
-            target = channel.array if channel.array.ndim == 2 else channel.array[z]
+            target = channel.array[self._grid.index(z)]
             if not channel.created:
                 channel.old_slices[z] = target.copy()
             target[...] = values
@@ -149,20 +154,21 @@ class Result:
             about = own_metadata(layer)
             if about.get("role") == "probability" and about.get("of") == self.id and about.get("class") == name:
                 return _Channel(name, layer.data, layer, False)
-        return _Channel(name, np.zeros(self._labels.data.shape, dtype=np.float32))
+        return _Channel(name, room(self._labels.data.shape, np.float32))
 
     def _show(self, layer: Layer, z: int) -> None:
         """Redraw ``layer`` if slice ``z`` is on the screen; other slices are read when they get there."""
         dims = self._viewer.dims
-        axis = dims.ndim - 3
-        sliced = layer.ndim == 2 or (dims.ndisplay == 2 and axis not in dims.displayed)
-        if not sliced:
+        index = self._grid.index(z)
+        fixed = {axis: at for axis, at in enumerate(index) if not isinstance(at, slice)}
+        before = dims.ndim - layer.ndim
+        if any(axis + before in dims.displayed for axis in fixed):  # cut another way, or in 3-D
             if time.monotonic() < self._next_refresh:
                 return
             self._next_refresh = time.monotonic() + _WHOLE_REFRESH_SECONDS
-        elif layer.ndim == 3:
-            here = round(float(layer.world_to_data(np.asarray(dims.point, dtype=float))[0]))
-            if here != z:
+        elif fixed:
+            here = layer.world_to_data(np.asarray(dims.point, dtype=float))
+            if any(round(float(here[axis])) != at for axis, at in fixed.items()):
                 return
         layer.refresh(thumbnail=False, highlight=False, extent=False)
 
@@ -186,9 +192,9 @@ class Result:
             self._select_scan()
         for z, old in self._old_slices.items():
             if self._step:
-                _set_as_step(layer, z, old)
+                self._set_as_step(z, old)
             else:
-                stack(layer)[z] = old
+                layer.data[self._grid.index(z)] = old
         if not self._created:
             about = own_metadata(layer)
             about["written"] = dict(self._old_digests)
@@ -213,17 +219,16 @@ class Result:
             self._viewer.layers.remove(image)
             return
         for z, old in channel.old_slices.items():
-            stack(image)[z] = old
+            image.data[self._grid.index(z)] = old
         image.refresh()
 
-
-def _set_as_step(layer: Labels, z: int, values: Array) -> None:
-    """Set slice ``z`` as one step of napari's own undo history."""
-    rows, columns = np.nonzero(stack(layer)[z] != values)
-    if rows.size == 0:
-        return
-    where = (rows, columns) if layer.data.ndim == 2 else (np.full_like(rows, z), rows, columns)
-    layer.data_setitem(where, np.asarray(values)[rows, columns].astype(layer.data.dtype))
+    def _set_as_step(self, z: int, values: Array) -> None:
+        """Set slice ``z`` as one step of napari's own undo history."""
+        layer = self._labels
+        rows, columns = np.nonzero(layer.data[self._grid.index(z)] != values)
+        if rows.size:
+            new = np.asarray(values)[rows, columns].astype(layer.data.dtype)
+            layer.data_setitem(self._grid.where(z, rows, columns), new)
 
 
 def begin(viewer: Any, scan: Layer, spec: ResultSpec) -> Result:
@@ -233,7 +238,7 @@ def begin(viewer: Any, scan: Layer, spec: ResultSpec) -> Result:
     whole scan) are as this plugin left them; otherwise a new one is made, numbered from " [2]".
     """
     shape = grid_shape(scan)
-    slices = spec.slices if len(shape) == 3 else (0,)
+    slices = spec.slices if len(SliceGrid(shape, spec.axis)) > 1 else (0,)
     for layer in viewer.layers:
         about = own_metadata(layer)
         if (
@@ -241,16 +246,13 @@ def begin(viewer: Any, scan: Layer, spec: ResultSpec) -> Result:
             and about.get("role") == "result"
             and about.get("scan") == layer_id(scan)
             and about.get("digest") == spec.digest
+            and about.get("axis", 0) == spec.axis
             and isinstance(layer.data, np.ndarray)
             and layer.data.shape == shape
             and not edited(layer, slices)
         ):
-            return Result(viewer, layer, False, _with_slices(spec, slices))
-    return Result(viewer, _new_labels(viewer, scan, spec, shape), True, _with_slices(spec, slices))
-
-
-def _with_slices(spec: ResultSpec, slices: tuple[int, ...] | None) -> ResultSpec:
-    return ResultSpec(spec.model, spec.digest, spec.classes, slices, spec.channels)
+            return Result(viewer, layer, False, replace(spec, slices=slices))
+    return Result(viewer, _new_labels(viewer, scan, spec, shape), True, replace(spec, slices=slices))
 
 
 def _new_labels(viewer: Any, scan: Layer, spec: ResultSpec, shape: tuple[int, ...]) -> Labels:
@@ -263,9 +265,10 @@ def _new_labels(viewer: Any, scan: Layer, spec: ResultSpec, shape: tuple[int, ..
         "digest": spec.digest,
         "classes": spec.classes,
         "written": {},
+        "axis": spec.axis,
     }
     layer = Labels(
-        np.zeros(shape, dtype=np.uint8 if largest < 256 else np.uint16),
+        room(shape, np.uint8 if largest < 256 else np.uint16),
         name=free_name(viewer, f"{scan.name} · seg · {spec.model}"),
         metadata={KEY: about},
         **class_style(spec.classes),

@@ -8,6 +8,7 @@ from typing import Any
 from napari.layers import Image, Layer
 
 from napari_llm4seg.gui.controllers.ports import ResultSpec, ScanInfo
+from napari_llm4seg.gui.grid import frame_kind, frames_in_words, n_frames, n_slices, on_show, stack_of
 from napari_llm4seg.gui.layers import (
     find_layer,
     is_scan,
@@ -15,9 +16,7 @@ from napari_llm4seg.gui.layers import (
     layers_of,
     look_of,
     modality_of,
-    n_slices,
     problem_of,
-    slice_on_show,
     volume_from_layer,
     words_of,
 )
@@ -45,12 +44,11 @@ class NapariPort:
         active = self._viewer.layers.selection.active
         return layer_id(active) if active is not None and is_scan(active) else None
 
-    def current_slice(self, scan_id: str) -> int:
-        """Return the slice of the scan at the viewer's position, whichever axes are on show."""
-        return slice_on_show(self._viewer, self._layer(scan_id))
+    def on_show(self, scan_id: str, axis: int = 0) -> tuple[int, int]:
+        return on_show(self._viewer, self._layer(scan_id), axis)
 
-    def volume(self, scan_id: str) -> Volume:
-        return volume_from_layer(self._layer(scan_id))
+    def volume(self, scan_id: str, frame: int = 0) -> Volume:
+        return volume_from_layer(self._layer(scan_id), frame)
 
     def begin_result(self, scan_id: str, spec: ResultSpec) -> Result:
         return begin(self._viewer, self._layer(scan_id), spec)
@@ -91,4 +89,8 @@ def _info(layer: Layer) -> ScanInfo:
         modality=modality_of(layer),
         problem=problem_of(layer),
         look=look_of(layer),
+        frames=n_frames(layer),
+        frame_words=frames_in_words(layer),
+        frame_kind=frame_kind(layer),
+        stack_of=stack_of(layer),
     )

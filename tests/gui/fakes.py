@@ -19,6 +19,7 @@ from napari_llm4seg.errors import Cancelled, CheckpointError
 from napari_llm4seg.gui.controllers.ports import Catalogue
 from napari_llm4seg.gui.state.look import Look
 from napari_llm4seg.gui.state.session import ModelEntry
+from napari_llm4seg.planes import slice_axis, turned
 from napari_llm4seg.volume import Prediction, Volume, affine_from_spacing
 
 ULTRASOUND = Card(
@@ -67,13 +68,15 @@ class FakePredictor:
         self.checkpoint, self.device = checkpoint, "cpu"
         self.config = config or checkpoint.config.predict
         self.hooks, self.fail_at, self.messages = hooks or {}, fail_at, messages
-        self.ran = []
+        self.ran, self.seen = [], []
 
     def predict(self, volume, *, slices=None, first=None, progress=None, cancel=None, on_slice=None, **_):
+        volume = turned(volume, slice_axis(volume, self.config.axis))
         order = list(range(volume.n_slices)) if slices is None else list(slices)
         if first in order:
             order.sort(key=lambda z: (z != first, z))
         self.ran.append(order)
+        self.seen.append(volume)
         labels = np.zeros(volume.grid, dtype=np.uint8)
         for done, z in enumerate(order):
             if z in self.hooks:

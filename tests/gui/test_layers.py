@@ -56,10 +56,23 @@ def test_of_a_pyramid_the_full_resolution_is_taken():
     assert layers.grid_shape(layer) == (64, 80)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 30, 40), (1, 1, 1, 8, 8)])
-def test_other_numbers_of_axes_are_refused_in_words(shape):
-    with pytest.raises(InputError, match=f"{len(shape)} axes.*Split"):
-        layers.volume_from_layer(Image(np.zeros(shape), name="odd"))
+def test_of_several_frames_one_must_be_chosen():
+    data = np.random.default_rng(0).integers(0, 255, (2, 3, 30, 40), dtype=np.uint8)
+    layer = Image(data, name="odd", scale=(9, 3, 2, 1), translate=(5, 1, 2, 3), units=("s", "mm", "mm", "mm"))
+    with pytest.raises(InputError, match=r"'odd' holds 2 frames; choose one.*Split"):
+        layers.volume_from_layer(layer)
+    volume = layers.volume_from_layer(layer, 1)
+    np.testing.assert_array_equal(volume.data[0], data[1])
+    assert volume.spacing == (3, 2, 1)
+    assert volume.unit == "mm"
+    np.testing.assert_array_equal(volume.affine[:3, 3], (1, 2, 3))
+    assert layers.words_of(layer) == "2 frames of 40 × 30 × 3, 1 × 2 × 3 mm"
+    assert layers.volume_from_layer(Image(data[None, :1]), None).grid == (3, 30, 40)
+
+
+def test_labels_of_several_frames_are_refused_in_words():
+    with pytest.raises(InputError, match=r"4 axes.*Split"):
+        layers.volume_from_layer(Labels(np.zeros((2, 3, 30, 40), np.uint8), name="odd"))
 
 
 def test_complex_values_are_refused_in_words():

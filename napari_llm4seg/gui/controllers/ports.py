@@ -21,7 +21,9 @@ Array = npt.NDArray[Any]
 class ScanInfo:
     """One image layer: ``words`` are its shape and spacing; ``problem`` says why it cannot be segmented.
 
-    ``look`` is None where it would take time to find out.
+    ``look`` is None where it would take time to find out. ``frames`` are the time points or channels before space, each
+    a scan of ``n_slices`` of its own; ``frame_words`` say what and how many, ``frame_kind`` what one is. ``stack_of``
+    says what the slices of a stack are where they are no slices of a volume: "time point", "channel".
     """
 
     id: str
@@ -31,6 +33,10 @@ class ScanInfo:
     modality: str = ""
     problem: str = ""
     look: Look | None = None
+    frames: int = 1
+    frame_words: str = ""
+    frame_kind: str = "frame"
+    stack_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,11 @@ class ResultSpec:
         Name for the layer, and what tells two models of the same name apart.
     classes : tuple of (value, name, "#RRGGBB")
     slices : tuple of int or None
-        Slices that will be written; None for all.
+        Slices that will be written, counted through all frames; None for all.
     channels : tuple of str
         Names of the head's probability channels in order; empty when no probability layer is wanted.
+    axis : int
+        Axis of (z, y, x) along which the slices follow one another.
     """
 
     model: str
@@ -53,11 +61,16 @@ class ResultSpec:
     classes: tuple[tuple[int, str, str], ...]
     slices: tuple[int, ...] | None = None
     channels: tuple[str, ...] = ()
+    axis: int = 0
 
 
 @dataclass(frozen=True)
 class SlicePart:
-    """One finished slice: ``labels`` (Y, X) integer, ``probabilities`` (K, Y, X) float in [0, 1] or None."""
+    """One finished slice: ``labels`` (Y, X) integer, ``probabilities`` (K, Y, X) float in [0, 1] or None.
+
+    ``z`` counts along the axis of the run's ``ResultSpec``, through all frames: frame times slices of a frame, plus
+    slice. The arrays have the two other axes of space, in their order.
+    """
 
     z: int
     labels: Array
@@ -98,10 +111,11 @@ class ViewerPort(Protocol):
 
     def selected_scan(self) -> str | None: ...
 
-    def current_slice(self, scan_id: str) -> int: ...
+    def on_show(self, scan_id: str, axis: int = 0) -> tuple[int, int]:
+        """Return which frame, and which of its slices along ``axis``, the viewer is at."""
 
-    def volume(self, scan_id: str) -> Volume:
-        """Return the layer as a volume without copying; raises ``InputError`` where it is none."""
+    def volume(self, scan_id: str, frame: int = 0) -> Volume:
+        """Return a frame of the layer as a volume without copying; raises ``InputError`` where it is none."""
 
     def begin_result(self, scan_id: str, spec: ResultSpec) -> ResultHandle: ...
 

@@ -42,8 +42,9 @@ class Facts:
 def present(facts: Facts) -> SegmentState:
     """Return the state to draw."""
     scan = facts.scan
-    single = scan is None or scan.n_slices == 1
+    single = scan is None or scan.n_slices * scan.frames == 1
     whole = facts.volumetric and not single
+    frames = scan.frame_words if scan is not None else ""
     reason = blocked(facts)
     waiting = facts.pending and not facts.running
     progress = facts.progress
@@ -62,12 +63,14 @@ def present(facts: Facts) -> SegmentState:
         devices=tuple(Choice(key, label) for key, label in facts.devices),
         device=facts.device,
         options=_options(facts),
-        segment_slice=ButtonState(not reason, reason or _first_tooltip(single, whole), _first_text(single, whole)),
+        segment_slice=ButtonState(
+            not reason, reason or _first_tooltip(single, whole, frames), _first_text(single, whole, frames)
+        ),
         segment_all=ButtonState(
             not reason,
-            reason or "Segment every slice, the one on show first",
-            "Segment whole scan",
-            visible=not single and not whole,
+            reason or _all_tooltip(frames),
+            f"Segment all {frames}" if whole and frames else "Segment whole scan",
+            visible=not single and (not whole or bool(frames)),
         ),
         cancel=ButtonState(active, "Stop; finished slices are kept" if active else "Nothing is running."),
         undo=ButtonState(
@@ -82,14 +85,23 @@ def present(facts: Facts) -> SegmentState:
     )
 
 
-def _first_text(single: bool, whole: bool) -> str:
-    return "Segment" if single else "Segment whole scan" if whole else "Segment slice"
+def _first_text(single: bool, whole: bool, frames: str) -> str:
+    if single:
+        return "Segment"
+    return "Segment slice" if not whole else "Segment this volume" if frames else "Segment whole scan"
 
 
-def _first_tooltip(single: bool, whole: bool) -> str:
+def _first_tooltip(single: bool, whole: bool, frames: str) -> str:
     if whole:
-        return "This model sees whole volumes, so it segments every slice, those around the one on show first"
+        every = "This model sees whole volumes, so it segments every slice, those around the one on show first"
+        return f"{every}; of the {frames}, the one on show" if frames else every
     return "Segment this image" if single else "Segment the slice on show"
+
+
+def _all_tooltip(frames: str) -> str:
+    if frames:
+        return f"Segment every slice of the {frames}, each on its own, what is on show first"
+    return "Segment every slice, the one on show first"
 
 
 def blocked(facts: Facts) -> str:
@@ -102,6 +114,8 @@ def blocked(facts: Facts) -> str:
         return "Open a scan first."
     if facts.scan.problem:
         return facts.scan.problem
+    if facts.volumetric and facts.scan.stack_of:
+        return f"The slices of this scan are {facts.scan.stack_of}s and this model sees volumes; choose one of slices."
     if facts.entry is None:
         # While the list is still being made a click may wait for it.
         return "" if not facts.listed and facts.loading else "Choose a model first: + adds one from a file or folder."
@@ -131,8 +145,19 @@ def _options(facts: Facts) -> OptionsState:
         else "",
         mode_reason="This model sees volumes, always in overlapping patches." if facts.volumetric else "",
         overlap_reason="" if config.mode == "tiles" or facts.volumetric else "Only tiles overlap.",
+        axis=config.axis,
+        axis_reason=_no_other_slices(facts),
         changed=bool(facts.settings.options) or facts.settings.probability,
     )
+
+
+def _no_other_slices(facts: Facts) -> str:
+    """Return why slices cannot be cut along another axis, or an empty string."""
+    if facts.volumetric:
+        return "This model sees volumes, whatever their slices."
+    if facts.scan is not None and facts.scan.stack_of:
+        return f"The slices of this scan are {facts.scan.stack_of}s."
+    return "" if facts.scan is None or facts.scan.n_slices > 1 else "A single image has no other slices."
 
 
 def _hint(facts: Facts) -> Message | None:

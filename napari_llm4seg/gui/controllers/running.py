@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.gui.controllers import words
@@ -17,6 +20,7 @@ from napari_llm4seg.gui.controllers.ports import (
     ViewerPort,
 )
 from napari_llm4seg.gui.views.abstract.common import Message
+from napari_llm4seg.scratch import LARGE, scratch_array, size_of
 from napari_llm4seg.volume import Volume
 
 
@@ -28,9 +32,10 @@ class Run:
     ----------
     scan : ScanInfo
     spec : ResultSpec
-    volume : Volume
+    volumes : dict of int to Volume
+        The frames to do, in order; a scan without time points or channels is frame 0.
     first : int
-        Slice to do first.
+        Slice to do first in each frame.
     stopped : Message or None
         Why it is being stopped when no person pressed Cancel.
     stopping : bool
@@ -41,7 +46,7 @@ class Run:
 
     scan: ScanInfo
     spec: ResultSpec
-    volume: Volume
+    volumes: dict[int, Volume]
     first: int
     started: float = field(default_factory=time.monotonic)
     result: ResultHandle | None = None
@@ -52,30 +57,76 @@ class Run:
     complete: bool = False
 
     @property
+    def per_frame(self) -> int:
+        """Number of slices in each frame."""
+        return next(iter(self.volumes.values())).grid[self.spec.axis]
+
+    @property
     def total(self) -> int:
         """Number of slices asked for."""
-        return self.scan.n_slices if self.spec.slices is None else len(self.spec.slices)
+        return len(self.volumes) * self.per_frame if self.spec.slices is None else len(self.spec.slices)
 
     def job(self, models: ModelSource, predictor: Any, config: PredictConfig) -> Any:
         """Return the function that a runner shall run."""
-        slices = None if self.spec.slices is None else list(self.spec.slices)
         probability = bool(self.spec.channels)
 
         def work(ctx: Any) -> Any:
-            def on_slice(z: int, labels: Any, probabilities: Any) -> None:
-                ctx.partial(SlicePart(int(z), labels, probabilities if probability else None))
+            configured, into, found = models.configured(predictor, config), self._room(), []
+            for number, (frame, volume) in enumerate(self.volumes.items()):
 
-            return models.configured(predictor, config).predict(
-                self.volume,
-                slices=slices,
-                first=self.first,
-                progress=ctx.progress,
-                cancel=ctx.cancelled,
-                on_slice=on_slice,
-                keep_probabilities=False,
-            )
+                def on_slice(z: int, labels: Any, probabilities: Any, frame: int = frame) -> None:
+                    place = frame * self.per_frame + int(z)
+                    ctx.partial(SlicePart(place, labels, probabilities if probability else None))
+
+                prediction = configured.predict(
+                    volume,
+                    slices=self._slices(frame),
+                    first=self.first,
+                    progress=self._progress(ctx.progress, number),
+                    cancel=ctx.cancelled,
+                    on_slice=on_slice,
+                    keep_probabilities=False,
+                    into=into,
+                )
+                found.append(dict(prediction.provenance))
+            return replace(prediction, provenance=self._joined(found))
 
         return work
+
+    def _slices(self, frame: int) -> list[int] | None:
+        """Return the slices to do of ``frame``, counted from its own first; None for all."""
+        if self.spec.slices is None:
+            return None
+        return [z % self.per_frame for z in self.spec.slices if z // self.per_frame == frame]
+
+    def _room(self) -> Any:
+        """Return where the run keeps its own labels: on disk where they are large, for the layer has them already."""
+        grid = next(iter(self.volumes.values())).grid
+        dtype = np.uint8 if max(value for value, _, _ in self.spec.classes) < 256 else np.uint16
+        return scratch_array(grid, dtype) if size_of(grid, dtype) >= LARGE else None
+
+    def _progress(self, tell: Callable[[int, int, str], Any], number: int) -> Callable[[int, int, str], Any]:
+        """Return what tells the progress of the whole run from that of its frame ``number``, counted as they come."""
+        count = len(self.volumes)
+        if count == 1:
+            return tell
+
+        def told(done: int, total: int, text: str) -> Any:
+            return tell(number * total + done, count * total, f"{self.scan.frame_kind} {number + 1}/{count}, {text}")
+
+        return told
+
+    def _joined(self, found: list[dict[str, Any]]) -> Mapping[str, Any]:
+        """Return one provenance of all frames: the last one's, with every message once and every frame's source."""
+        if len(found) == 1:
+            return found[0]
+        messages = dict.fromkeys(str(text) for each in found for text in each.get("messages", ()))
+        sources = dict(zip(self.volumes, (each.get("source") for each in found), strict=True))
+        return {
+            **found[-1],
+            "messages": list(messages),
+            "frames": {str(frame): sources[frame] for frame in sorted(sources)},
+        }
 
     def prepare(self, port: ViewerPort) -> bool:
         """Make, or find, the next layer that is needed; return whether there may be more to make."""
@@ -111,9 +162,13 @@ class Run:
             what = f"Found {structures} in {len(self.found)} of {len(self.done)} slices ({seconds})."
         parts = [what]
         if self.result is not None and self.result.kept:
-            shown = ", ".join(str(z) for z in self.result.kept[:5])
+            shown = ", ".join(self._named(z) for z in self.result.kept[:5])
             parts.append(f"Painted during the run and kept as painted: slice {shown}.")
         return Message("info", " ".join([*parts, *notes]))
+
+    def _named(self, z: int) -> str:
+        frame, own = divmod(z, self.per_frame)
+        return f"{own} of {self.scan.frame_kind} {frame}" if self.scan.frames > 1 else str(own)
 
     def broken_off(self) -> Message:
         """Say that, and why, the run was stopped and what became of its finished slices."""
@@ -124,16 +179,19 @@ class Run:
         return message
 
 
-def spec_of(predictor: Any, name: str, slices: tuple[int, ...] | None, probability: bool) -> ResultSpec:
-    """Return what the result layer must know about ``predictor``, called ``name``."""
+def spec_of(
+    predictor: Any, name: str, slices: tuple[int, ...] | None, probability: bool, plane: str = "stored", axis: int = 0
+) -> ResultSpec:
+    """Return what the result layer must know about ``predictor``, called ``name``, run on slices of ``plane``."""
     model = predictor.checkpoint.config.model
     channels = tuple(item.name for item in model.classes)
     if model.head == "softmax":
         channels = ("background", *channels)
     return ResultSpec(
-        model=name,
+        model=name if plane == "stored" else f"{name} · {plane}",
         digest=str(predictor.checkpoint.digest),
         classes=tuple((item.value, item.name, item.colour) for item in model.classes),
         slices=slices,
         channels=channels if probability else (),
+        axis=axis,
     )

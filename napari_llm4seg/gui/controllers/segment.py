@@ -13,7 +13,7 @@ from napari_llm4seg.gui.controllers.choices import Chooser
 from napari_llm4seg.gui.controllers.history import ResultHistory
 from napari_llm4seg.gui.controllers.loading import ModelLoader
 from napari_llm4seg.gui.controllers.opening import ScanOpener
-from napari_llm4seg.gui.controllers.ports import ModelSource, Runner, ViewerPort
+from napari_llm4seg.gui.controllers.ports import ModelSource, Runner, ScanInfo, ViewerPort
 from napari_llm4seg.gui.controllers.present import Facts, present
 from napari_llm4seg.gui.controllers.running import Run, spec_of
 from napari_llm4seg.gui.controllers.runs import RunKeeper
@@ -21,6 +21,7 @@ from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.views.abstract.common import Message
 from napari_llm4seg.gui.views.abstract.segment import SegmentView
+from napari_llm4seg.planes import slice_axis
 
 Kind = Literal["slice", "all"]
 
@@ -196,16 +197,30 @@ class SegmentController:
             self._render()
             return
         try:
-            volume = self.port.volume(scan.id)
+            run, config = self._planned(scan, kind)
         except LLM4SegError as error:
             self._problem(words.failure(error, "Reading the layer"))
             return
-        z = self.port.current_slice(scan.id)
-        slices = None if kind == "all" or scan.n_slices == 1 or self._volumetric() else (z,)
+        self._runs.launch(run, self.session.predictor, config)
+
+    def _planned(self, scan: ScanInfo, kind: Kind) -> tuple[Run, PredictConfig]:
+        """Return the run that is asked for, what is on show first, and the settings to run it with."""
+        config, volumetric = self._loader.config(), self._volumetric()
+        if scan.stack_of or volumetric:  # which have no slices along another axis
+            config = config.model_copy(update={"axis": "stored"})
+        axis = slice_axis(self.port.volume(scan.id, 0), config.axis)
+        frame, z = self.port.on_show(scan.id, axis)
+        frames = sorted(range(scan.frames), key=lambda other: abs(other - frame)) if kind == "all" else [frame]
+        volumes = {number: self.port.volume(scan.id, number) for number in frames}
+        each = volumes[frame].grid[axis]
+        slices: tuple[int, ...] | None = (frame * each + z,)
+        if kind == "all" or each == 1 or volumetric:
+            slices = None if len(frames) == scan.frames else tuple(range(frame * each, (frame + 1) * each))
         predictor, entry = self.session.predictor, self.session.model
         name = entry.name if entry is not None else predictor.checkpoint.config.card.name
-        run = Run(scan, spec_of(predictor, name, slices, self.settings.probability), volume, z)
-        self._runs.launch(run, predictor, self._loader.config())
+        plane = config.axis if axis or scan.n_slices > 1 else "stored"
+        spec = spec_of(predictor, name, slices, self.settings.probability, plane, axis)
+        return Run(scan, spec, volumes, z), config
 
     def _volumetric(self) -> bool:
         """Return whether the loaded model sees volumes: then a slice needs all of its neighbours anyway."""

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from napari_llm4seg import scratch
+from napari_llm4seg.gui.controllers import running
 from napari_llm4seg.gui.controllers.segment import SegmentController
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.state.settings import Settings
@@ -496,13 +498,115 @@ def test_the_scan_follows_the_selected_image_only(bench):
     assert "renamed" in [choice.label for choice in bench.state.scans]
 
 
-def test_a_layer_of_too_many_axes_says_so(bench):
-    bench.viewer.add_image(np.zeros((2, 3, 40, 50), np.uint8), name="movie")
+def movie(bench, labels=("t", "z", "y", "x"), shape=(4, 3, 40, 50)):
+    """A scan of four time points, bright in the square of the third one's second slice alone."""
+    data = np.zeros(shape, np.uint8)
+    data[2, 1, 10:20, 15:30] = 200
+    return bench.viewer.add_image(data, name="movie", axis_labels=labels)
+
+
+def test_the_slice_on_show_of_the_time_point_on_show(bench):
+    movie(bench)
     bench.start()
-    assert bench.state.scan_problem
-    assert not bench.state.segment_slice.enabled
-    assert "4 axes" in bench.state.segment_slice.tooltip
+    assert bench.state.scan_words.startswith("4 time points of 50 × 40 × 3")
+    bench.viewer.dims.set_current_step((0, 1), (2, 1))
     bench.controller.segment_slice()
+    layer = bench.results[0]
+    assert layer.data.shape == (4, 3, 40, 50)
+    assert np.count_nonzero(layer.data) == np.count_nonzero(layer.data[2, 1]) == 150
+    assert bench.models.predictor.ran == [[1]]
+    bench.controller.undo()
+    assert not bench.results
+
+
+def test_every_time_point_is_a_scan_of_its_own_the_one_on_show_first(bench):
+    movie(bench)
+    bench.start()
+    bench.viewer.dims.set_current_step((0, 1), (2, 1))
+    assert "every slice of the 4 time points" in bench.state.segment_all.tooltip
+    bench.controller.segment_all()
+    layer = bench.results[0]
+    assert np.count_nonzero(layer.data) == np.count_nonzero(layer.data[2, 1]) == 150
+    assert bench.models.predictor.ran == [[1, 0, 2]] * 4
+    assert "in 1 of 12 slices" in bench.state.message.text
+    seen = {state.progress.text.partition(" ·")[0] for state in bench.view.states if state.progress}
+    assert "time point 2/4, slice 3/3" in seen
+    provenance = layer.metadata["napari_llm4seg"]["provenance"]
+    assert provenance["slices_written"] == list(range(12))
+    assert list(provenance["frames"]) == ["0", "1", "2", "3"]
+    assert [int(volume.data.max()) for volume in bench.models.predictor.seen] == [200, 0, 0, 0]
+
+
+def test_a_volume_model_takes_one_time_point_or_all(fakes):
+    bench = Bench(fakes, cards=(fakes.HEAD,))
+    movie(bench)
+    bench.start()
+    assert bench.state.segment_slice.text == "Segment this volume"
+    assert bench.state.segment_all.text == "Segment all 4 time points"
+    assert bench.state.segment_all.visible
+    bench.viewer.dims.set_current_step(0, 2)
+    bench.controller.segment_slice()
+    assert len(bench.models.predictor.ran) == 1
+    assert bench.results[0].data[2, 1].any()
+
+
+@pytest.mark.parametrize(("label", "words"), [("c", "channels"), ("t", "time points")])
+def test_planes_that_are_no_slices_of_a_volume(fakes, label, words):
+    bench = Bench(fakes, cards=(fakes.HEAD, fakes.ULTRASOUND))
+    bench.viewer.add_image(square((3, 40, 50)), name="planes", axis_labels=(label, "y", "x"))
+    bench.start()
+    bench.controller.choose_model("volume-head")
+    assert f"The slices of this scan are {words}" in bench.state.segment_slice.tooltip
+    assert not bench.state.segment_slice.enabled
+    bench.controller.choose_model("breast-ultrasound")
+    bench.controller.set_option("axis", "coronal")
+    assert words in bench.state.options.axis_reason
+    bench.controller.segment_all()
+    assert sorted(bench.models.predictor.ran[-1]) == [0, 1, 2]
+    assert np.count_nonzero(bench.results[0].data) == 3 * 150
+
+
+def test_slices_along_another_axis(bench):
+    data = square((3, 40, 50))
+    bench.viewer.add_image(data, name="ct")
+    bench.start()
+    bench.controller.set_option("axis", "coronal")
+    assert bench.state.options.axis == "coronal"
+    bench.viewer.dims.set_current_step(1, 12)
+    bench.controller.segment_slice()
+    layer = bench.results[0]
+    assert layer.name == "ct · seg · abdomen · coronal"
+    assert np.count_nonzero(layer.data) == np.count_nonzero(layer.data[:, 12]) == 45
+    bench.controller.segment_all()
+    np.testing.assert_array_equal(layer.data, data > 100)
+    assert bench.models.predictor.ran[-1][0] == 12
+    assert len(bench.models.predictor.ran[-1]) == 40
+    bench.controller.undo()
+    assert np.count_nonzero(layer.data) == 45
+    bench.controller.set_option("axis", "stored")
+    bench.controller.segment_slice()
+    assert [item.name for item in bench.results] == [
+        "ct · seg · abdomen · coronal",
+        "ct · seg · abdomen",
+    ]
+
+
+def test_a_large_result_lies_on_disk(bench, monkeypatch, tmp_path):
+    monkeypatch.setenv("LLM4SEG_CACHE", str(tmp_path))
+    monkeypatch.setattr(scratch, "LARGE", 1000)
+    monkeypatch.setattr(running, "LARGE", 1000)
+    bench.viewer.add_image(square((3, 40, 50)), name="ct")
+    bench.start()
+    bench.controller.set_option("probability", True)
+    bench.controller.segment_all()
+    layer = bench.results[0]
+    assert isinstance(layer.data, np.memmap)
+    assert isinstance(bench.viewer.layers["ct · prob · lesion"].data, np.memmap)
+    assert np.count_nonzero(layer.data) == 3 * 150
+    layer.data_setitem((np.array([0]), np.array([0]), np.array([0])), 1)
+    layer.undo()
+    assert not layer.data[0, 0, 0]
+    bench.controller.undo()
     assert not bench.results
 
 

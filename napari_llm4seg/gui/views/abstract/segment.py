@@ -19,6 +19,8 @@ class OptionsState:
     threshold: float = 0.5
     flips: bool = False
     min_area: float = 0.0
+    axis: str = "stored"
+    axis_reason: str = ""
     mode_reason: str = ""
     threshold_reason: str = ""
     overlap_reason: str = ""
