@@ -12,16 +12,33 @@ from napari_llm4seg.lazy import from_home
 if TYPE_CHECKING:
     from napari_llm4seg.corrections.manifest import ScanEntry
     from napari_llm4seg.corrections.records import Record, unannotated
+    from napari_llm4seg.corrections.review import ModelMask, Review
     from napari_llm4seg.corrections.store import Restored, SampleStore
+    from napari_llm4seg.corrections.suggest import Suggester, Suggestion
     from napari_llm4seg.corrections.writer import Writer
 
-__all__ = ["Record", "Restored", "SampleStore", "ScanEntry", "Writer", "unannotated"]
+__all__ = [
+    "ModelMask",
+    "Record",
+    "Restored",
+    "Review",
+    "SampleStore",
+    "ScanEntry",
+    "Suggester",
+    "Suggestion",
+    "Writer",
+    "unannotated",
+]
 
 _HOME = {
+    "ModelMask": "review",
     "Record": "records",
     "Restored": "store",
+    "Review": "review",
     "SampleStore": "store",
     "ScanEntry": "manifest",
+    "Suggester": "suggest",
+    "Suggestion": "suggest",
     "Writer": "writer",
     "unannotated": "records",
 }

@@ -1,0 +1,153 @@
+"""What a person has done with each slice of a mask: nothing yet, edited it, or said that it is right.
+
+The state follows from contents alone: what is in the slice now, what the model wrote there and what was confirmed.
+So it does not matter by which tool a slice was changed, and undoing everything leads back to where it was.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_llm4seg.digests import mask_digest
+from napari_llm4seg.planes import at
+
+Array = npt.NDArray[Any]
+SliceState = Literal["untouched", "edited", "confirmed"]
+
+EMPTY = mask_digest(np.zeros((1, 1), np.uint8))
+
+
+class Review:
+    """The state of every slice of one mask along one axis.
+
+    Parameters
+    ----------
+    n_slices : int
+        Slices along the axis.
+    written : mapping of slice to str, optional
+        ``napari_llm4seg.digests.mask_digest`` of what the model wrote; a slice that is not named was left empty.
+    """
+
+    def __init__(self, n_slices: int, written: Mapping[int, str] | None = None) -> None:
+        if n_slices < 1:
+            raise ValueError(f"a review needs at least one slice, not {n_slices}")
+        self._written: dict[int, str] = dict(written or {})
+        self._now = [self._written.get(z, EMPTY) for z in range(n_slices)]
+        self._confirmed: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._now)
+
+    def written(self, z: int) -> str:
+        """Return the digest of what the model wrote in slice ``z``."""
+        return self._written.get(z, EMPTY)
+
+    def model_wrote(self, z: int, digest: str) -> None:
+        """Take note that the model has written slice ``z``; it is untouched, unless this very content was confirmed."""
+        self._written[z] = self._now[z] = digest
+        if self._confirmed.get(z) != digest:
+            self._confirmed.pop(z, None)
+
+    def edited(self, z: int, digest: str) -> bool:
+        """Take note of what slice ``z`` holds now; return whether that is news.
+
+        The model's own content makes the slice untouched again, and the one that was confirmed makes it confirmed.
+        """
+        changed = self._now[z] != digest
+        self._now[z] = digest
+        return changed
+
+    def look(self, mask: Array, axis: int = 0, slices: Iterable[int] | None = None) -> list[int]:
+        """Compare a mask (Z, Y, X) with what is known; return the slices along ``axis`` that changed."""
+        wanted = range(len(self)) if slices is None else slices
+        return [z for z in wanted if self.edited(z, mask_digest(mask[at(axis, z)]))]
+
+    def confirm(self, z: int) -> None:
+        """Take note that slice ``z`` is right as it is."""
+        self._confirmed[z] = self._now[z]
+
+    def unconfirm(self, z: int) -> None:
+        """Take that back; the slice is edited or untouched, as its content says."""
+        self._confirmed.pop(z, None)
+
+    def restore(self, z: int, digest: str, state: SliceState) -> None:
+        """Put slice ``z`` back as it was left in an earlier session."""
+        self._now[z] = digest
+        self.unconfirm(z)
+        if state == "confirmed":
+            self.confirm(z)
+
+    def state(self, z: int) -> SliceState:
+        """Return the state of slice ``z``; one that was edited after it was confirmed is edited."""
+        if z in self._confirmed and self._confirmed[z] == self._now[z]:
+            return "confirmed"
+        return "untouched" if self._now[z] == self.written(z) else "edited"
+
+    def states(self) -> tuple[SliceState, ...]:
+        """Return the state of every slice, for a strip along the stack."""
+        return tuple(self.state(z) for z in range(len(self)))
+
+    def counts(self) -> dict[SliceState, int]:
+        """Return how many slices are of each state."""
+        found = Counter(self.states())
+        return {"untouched": found["untouched"], "edited": found["edited"], "confirmed": found["confirmed"]}
+
+    def corrected(self) -> tuple[int, ...]:
+        """Return the slices that train: edited or confirmed."""
+        return tuple(z for z, state in enumerate(self.states()) if state != "untouched")
+
+
+class ModelMask:
+    """What the model wrote, kept to tell what was drawn since; small, for masks are mostly the same.
+
+    Parameters
+    ----------
+    grid : (Z, Y, X)
+    """
+
+    def __init__(self, grid: tuple[int, int, int]) -> None:
+        self.grid = grid
+        self._slices: dict[int, tuple[str, bytes]] = {}
+
+    def keep(self, z: int, labels: Array) -> None:
+        """Keep what the model wrote in slice ``z`` along the first axis, (Y, X)."""
+        if labels.shape != self.grid[1:]:
+            raise ValueError(f"a slice of {self.grid} is {self.grid[1:]}, not {labels.shape}")
+        if labels.any():
+            self._slices[z] = labels.dtype.str, zlib.compress(np.ascontiguousarray(labels).data, 1)
+        else:
+            self._slices.pop(z, None)
+
+    def keep_all(self, mask: Array) -> None:
+        """Keep a whole mask (Z, Y, X)."""
+        for z, labels in enumerate(mask):
+            self.keep(z, labels)
+
+    def slice_at(self, index: int, axis: int = 0) -> Array:
+        """Return what the model wrote in slice ``index`` along ``axis``; zeros where it wrote nothing."""
+        if axis == 0:
+            dtype, data = self._slices.get(index, ("|u1", b""))
+            if not data:
+                return np.zeros(self.grid[1:], np.uint8)
+            return np.frombuffer(zlib.decompress(data), dtype).reshape(self.grid[1:])
+        row = (index, slice(None)) if axis == 1 else (slice(None), index)
+        return np.stack([self.slice_at(z)[row] for z in range(self.grid[0])])
+
+
+def drawn(labels: Array, model: Array) -> npt.NDArray[np.bool_]:
+    """Return where a person changed what the model wrote, (Y, X): painted, relabelled or erased."""
+    return np.asarray(labels != model, dtype=np.bool_)
+
+
+def annotated(labels: Array, model: Array, state: SliceState, partial: bool) -> npt.NDArray[np.bool_] | None:
+    """Return which pixels of a slice count, None where all do.
+
+    With ``partial`` annotation only what was drawn counts. A confirmed slice counts whole: somebody said it is right.
+    """
+    return drawn(labels, model) if partial and state != "confirmed" else None
