@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_llm4seg.volume import Prediction, Volume
 
 # Those of io.WRITERS, which is not imported here because it brings numpy.
-FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".dcm", ".tif", ".tiff", ".npy", ".png")
+FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".dcm", ".zarr", ".tif", ".tiff", ".npy", ".png")
 DEFAULT_MODEL = "breast-ultrasound"
 
 Model = Annotated[
@@ -47,7 +47,7 @@ def segment(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="A folder, or for one scan a file (.nii.gz, .nrrd, .mha, .dcm, .tif, .png, .npy)."
+            "-o", "--out", help="A folder, or for one scan a file: .nii.gz, .nrrd, .mha, .dcm, .zarr, .tif, .png, .npy."
         ),
     ] = None,
     model: Model = None,
@@ -149,6 +149,8 @@ def names_a_file(out: Path) -> bool:
         For a suffix that cannot be written.
     """
     name = out.name.lower()
+    if name.endswith(".zarr") and (not out.exists() or (out / "zarr.json").exists()):
+        return True  # a folder that is written as one file
     if out.is_dir() or not out.suffix:
         if out.is_file():
             raise WrongUse(f"'{out}' is a file without a suffix; give a folder or one of {_known()}.")
@@ -162,7 +164,7 @@ def names_a_file(out: Path) -> bool:
 
 
 def _known() -> str:
-    return ".nii.gz, .nrrd, .mha, .dcm (DICOM-SEG), .tif, .npy or .png (one slice)"
+    return ".nii.gz, .nrrd, .mha, .dcm (DICOM-SEG), .zarr, .tif, .npy or .png (one slice)"
 
 
 def _check_use(
@@ -300,7 +302,10 @@ def _target(path: Path, volume: Volume, out: Path, single: bool, taken: set[Path
     from napari_llm4seg.io._files import stem_of
     from napari_llm4seg.predict.batch import default_ending
 
-    ending, stem = default_ending(path, volume), stem_of(path.resolve())
+    ending = default_ending(path, volume)
+    # the dots in the name of a folder of DICOM files, often a UID, are no suffix
+    whole = path.is_dir() and path.suffix.lower() != ".zarr"
+    stem = path.resolve().name if whole else stem_of(path.resolve())
     place, number = out / f"{stem}_seg{ending}", 2
     while place in taken:
         place, number = out / f"{stem}_seg_{number}{ending}", number + 1

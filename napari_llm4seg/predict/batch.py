@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from napari_llm4seg.errors import Cancelled, InputError, one_line
 from napari_llm4seg.files import read_json, write_text
-from napari_llm4seg.io._files import suffix_of
+from napari_llm4seg.io._files import stem_of, suffix_of
 from napari_llm4seg.io.cases import CaseFile
 from napari_llm4seg.volume import Volume
 
@@ -125,13 +125,15 @@ def default_ending(path: Path, volume: Volume) -> str:
     """Return the suffix of the mask of a scan that was read from ``path``."""
     if suffix_of(path) in (".tif", ".tiff"):
         return ".tif"
+    if suffix_of(path) == ".zarr":
+        return ".ome.zarr"
     return ".nii.gz" if volume.n_slices > 1 or volume.unit == "mm" else ".png"
 
 
 def free_place(wanted: Path, is_ours: Callable[[Path], bool]) -> Path:
     """Return ``wanted``, or a numbered name where there is a file already that is not ours to replace."""
-    ending = suffix_of(wanted)
-    stem = wanted.name[: len(wanted.name) - len(ending)] if ending else wanted.name
+    stem = stem_of(wanted)
+    ending = wanted.name[len(stem) :]
     place, number = wanted, 2
     while place.exists() and not is_ours(place):
         place, number = wanted.with_name(f"{stem}_{number}{ending}"), number + 1

@@ -12,7 +12,7 @@ from napari_llm4seg.io.cases import CaseFile
 from napari_llm4seg.io.pairs import read_mask
 from napari_llm4seg.labels.classes import complete
 from napari_llm4seg.labels.measure import sizes
-from napari_llm4seg.predict.export import export
+from napari_llm4seg.predict.export import segment_to
 from napari_llm4seg.predict.predictor import Predictor
 from napari_llm4seg.volume import Prediction, Volume
 
@@ -56,9 +56,9 @@ def segment_case(
         As in ``Predictor.predict``.
     """
     volume = case.read()
-    target = place(volume)
-    prediction = predictor.predict(volume, progress=progress, cancel=cancel, keep_probabilities=keep_probabilities)
-    written = export(target, prediction, volume)
+    prediction, written = segment_to(
+        place(volume), predictor, volume, progress=progress, cancel=cancel, keep_probabilities=keep_probabilities
+    )
     said = [*volume.metadata.get("messages", ()), *prediction.provenance.get("messages", ())]
     facts = {
         "output": str(written.output),

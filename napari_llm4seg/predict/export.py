@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_llm4seg.io import write
+from napari_llm4seg.io import read, write
+from napari_llm4seg.predict.forward import Cancel
+from napari_llm4seg.predict.postprocess import label_dtype
+from napari_llm4seg.predict.predictor import Predictor
 from napari_llm4seg.predict.record import Record, record_place
+from napari_llm4seg.predict.run import OnProgress
 from napari_llm4seg.volume import Prediction, Volume
 
 
@@ -40,7 +44,51 @@ def export(path: Path, result: Prediction | Volume, source: Volume | None, *, ed
     InputError
         If the format cannot hold it, or the place cannot be written to.
     """
-    output = write(path, result, like=source)
+    return _recorded(write(path, result, like=source), result, source, edited)
+
+
+def segment_to(
+    path: Path,
+    predictor: Predictor,
+    volume: Volume,
+    *,
+    progress: OnProgress | None = None,
+    cancel: Cancel | None = None,
+    keep_probabilities: bool = False,
+) -> tuple[Prediction, Exported]:
+    """Segment a scan and export the result.
+
+    Into OME-Zarr the labels go as they are found: with a lazy scan, memory stays flat in the number of slices, and the
+    prediction's ``labels`` lie on the disk.
+
+    Parameters
+    ----------
+    path : Path
+        Appears when all is done.
+    predictor : Predictor
+    volume : Volume
+    progress, cancel, keep_probabilities
+        As in ``Predictor.predict``.
+
+    Raises
+    ------
+    InputError, DeviceError, Cancelled
+        As ``Predictor.predict`` and ``export``.
+    """
+    if path.suffix.lower() != ".zarr" or keep_probabilities:
+        made = predictor.predict(volume, progress=progress, cancel=cancel, keep_probabilities=keep_probabilities)
+        return made, export(path, made, volume)
+    from napari_llm4seg.io.ome_zarr_write import creating
+
+    specs = predictor.checkpoint.config.model.classes
+    classes = tuple((spec.value, spec.name, spec.colour) for spec in specs)
+    with creating(path, volume, classes, label_dtype(specs)) as array:
+        made = predictor.predict(volume, into=array, progress=progress, cancel=cancel, keep_probabilities=False)
+    made = replace(made, labels=read(path).data[0])
+    return made, _recorded(path, made, volume, False)
+
+
+def _recorded(output: Path, result: Prediction | Volume, source: Volume | None, edited: bool) -> Exported:
     provenance = result.provenance if isinstance(result, Prediction) else result.metadata.get("provenance")
     if source is None or not provenance:
         return Exported(output, None)
