@@ -109,7 +109,7 @@ def mask_tools(session: Session, viewer: Any, dock: SegmentWidget, make_runner: 
     legend = ClassController(session, masks, classes, dock.class_list, make_runner())
     return (
         legend,
-        MeasureController(session, masks, dock.measure, make_runner()),
+        MeasureController(session, masks, dock.measure, make_runner(), legend.classes),
         CleanUpController(session, masks, classes, legend.classes, dock.clean_up, make_runner()),
     )
 

@@ -67,12 +67,16 @@ class ClassMeasures:
         """Return mean and standard deviation of the scan's values, "–" where they are not known."""
         if self.mean is None or self.sd is None:
             return "–"
-        digits = max(0, 2 - int(np.floor(np.log10(max(abs(self.mean), abs(self.sd), 1e-9)))))
-        return f"{self.mean:.{min(digits, 4)}f} ± {self.sd:.{min(digits, 4)}f}"
+        # as many digits as the spread leaves a meaning to
+        spread = self.sd if self.sd > 0 else max(abs(self.mean), 1.0)
+        digits = min(4, max(0, 1 - int(np.floor(np.log10(spread)))))
+        return f"{self.mean:.{digits}f} ± {self.sd:.{digits}f}"
 
     def diameter_words(self) -> str:
         """Return the longest diameter's number, "–" where there is nothing."""
-        return "–" if self.diameter is None else f"{self.diameter:.1f}"
+        if self.diameter is None:
+            return "–"
+        return f"{self.diameter:.1f}" if self.diameter < 100 else f"{self.diameter:.0f}"
 
     def row(self) -> dict[str, Any]:
         """Return the figures by column, with the unit in the column's name; of sizes the one that the grid has."""

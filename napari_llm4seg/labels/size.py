@@ -62,8 +62,15 @@ class Scale:
 
 
 def volume_words(cubic_mm: float) -> str:
-    """Return a volume as a person reads it, in mL, or in mm³ where that would be below 0.1 mL."""
-    return f"{cubic_mm / 1000:.2f} mL" if cubic_mm >= 100 else f"{cubic_mm:.3g} mm³"
+    """Return a volume as a person reads it, in mL, or in mm³ where that would be below 0.1 mL; four digits at most."""
+    return f"{cubic_mm:.3g} mm³" if cubic_mm < 100 else f"{number_words(cubic_mm / 1000)} mL"
+
+
+def number_words(number: float) -> str:
+    """Return a size of 0 or more with as many decimals as it has a meaning to: "1043", "255.2", "3.14", "0.007"."""
+    if number < 0.1:
+        return f"{number:.1g}"
+    return f"{number:.{0 if number >= 1000 else 1 if number >= 100 else 2}f}"
 
 
 def affine_scale(affine: npt.NDArray[np.float64], unit: Unit, n_slices: int) -> Scale:

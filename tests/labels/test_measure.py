@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from napari_llm4seg.errors import Cancelled, InputError
 from napari_llm4seg.labels.cleanup import Hooks
 from napari_llm4seg.labels.measure import measure, sizes, table_text, write_csv
-from napari_llm4seg.labels.size import Scale
+from napari_llm4seg.labels.size import Scale, number_words
 from napari_llm4seg.volume import Volume, affine_from_spacing
 
 CLASSES = ((1, "liver", "#E69F00"), (2, "cyst", "#56B4E9"), (5, "absent", "#009E73"))
@@ -87,6 +87,7 @@ def test_intensity_is_that_of_the_voxels_of_the_class():
         grey = values.astype(float).mean(axis=0)
         inside = grey[boxes() == 1]
         inside = inside[np.isfinite(inside)]
+        assert liver.intensity_words() == f"{inside.mean():.0f} ± {inside.std():.0f}"
         assert liver.mean == pytest.approx(inside.mean())
         assert liver.sd == pytest.approx(inside.std())
         assert cyst.mean == pytest.approx(grey[boxes() == 2].mean())
@@ -151,6 +152,14 @@ def test_the_table_comes_back_from_csv(tmp_path):
 def test_words_have_units():
     assert Scale((1, 1, 1), 1.0, "mm").words(1234) == "1.23 mL"
     assert Scale((1, 1, 1), 1.0, "mm").words(7) == "7 mm³"
+    assert [Scale((1, 1, 1), 1.0, "mm").words(n) for n in (123_456, 1_234_567)] == ["123.5 mL", "1235 mL"]
+    assert [number_words(number) for number in (0, 0.0071, 0.5, 99.5, 255.24)] == [
+        "0",
+        "0.007",
+        "0.50",
+        "99.50",
+        "255.2",
+    ]
     assert Scale((1, 1), 0.25, "mm").words(10) == "2.5 mm²"
     assert Scale.pixels(3).words(1) == "1 voxel"
     assert Scale.pixels(2).words(4) == "4 pixels"

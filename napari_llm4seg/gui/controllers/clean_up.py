@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError, LLM4SegError
 from napari_llm4seg.gui.controllers import words
-from napari_llm4seg.gui.controllers.clean_up_state import Facts, present
+from napari_llm4seg.gui.controllers.clean_up_state import SMALLEST, Facts, present
 from napari_llm4seg.gui.controllers.ports import ClassPort, MaskInfo, MaskPort, Runner
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.views.abstract.clean_up import CleanUpView, Where
@@ -97,7 +97,8 @@ class CleanUpController:
         self.session, self.port, self.classes, self.view, self._runner = session, port, classes, view, runner
         self._known = known
         self._where: Where = "volume"
-        self._smallest, self._radius = 100.0, 1.0
+        self._smallest = dict(SMALLEST)
+        self._radius: float | None = None
         self._target: Target | None = None
         self._edited = False
         self._progress: ProgressState | None = None
@@ -136,7 +137,8 @@ class CleanUpController:
         self._render()
 
     def set_smallest(self, value: float) -> None:
-        self._smallest = value
+        """Remove islands below ``value`` from now on, wherever sizes have this unit."""
+        self._smallest[self._facts().smallest_unit] = value
 
     def set_radius(self, value: float) -> None:
         self._radius = value
@@ -154,13 +156,13 @@ class CleanUpController:
     def remove_islands(self) -> None:
         from napari_llm4seg.labels import cleanup
 
-        smallest = self._smallest
+        smallest = self._facts().smallest
         self._run(lambda labels, value, scale, hooks: cleanup.remove_islands(labels, value, scale, smallest, hooks))
 
     def smooth(self) -> None:
         from napari_llm4seg.labels import cleanup
 
-        radius = self._radius
+        radius = self._facts().radius
         self._run(lambda labels, value, scale, hooks: cleanup.smooth(labels, value, scale, radius, hooks))
 
     def fill_between(self) -> None:
@@ -294,24 +296,30 @@ class CleanUpController:
         return next((mask for mask in self.port.masks() if mask.id == self.session.mask_id), None)
 
     def _render(self, *_: object) -> None:
+        self.view.show_state(present(self._facts()))
+
+    def _facts(self) -> Facts:
         mask = self._mask()
-        facts = Facts(
+        volume = self._volume(mask)
+        in_mm = volume is not None and volume.unit == "mm"
+        # what nobody has set is about the size of a pixel
+        step = round(float(np.mean(volume.spacing[1:])), 1) if volume is not None else 1.0
+        return Facts(
             mask=mask,
-            in_mm=mask is not None and self._in_mm(mask),
+            in_mm=in_mm,
             classes=self._known(),
             painted=self.classes.selected(mask.id) if mask is not None else 0,
             where=self._where,
-            smallest=self._smallest,
-            radius=self._radius,
+            sizes=self._smallest,
+            radius=self._radius if self._radius is not None else max(step, 0.1),
             running=self._target is not None,
             elsewhere="" if self._target is not None else self.session.busy,
             progress=self._progress,
             message=self._message,
         )
-        self.view.show_state(present(facts))
 
-    def _in_mm(self, mask: MaskInfo) -> bool:
+    def _volume(self, mask: MaskInfo | None) -> Volume | None:
         try:
-            return self.port.volume(mask.id).unit == "mm"
+            return self.port.volume(mask.id) if mask is not None else None
         except LLM4SegError:
-            return False
+            return None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from napari_llm4seg.gui.controllers.ports import MaskInfo
 from napari_llm4seg.gui.views.abstract.clean_up import CleanUpState, Where
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
 
+# Below what size islands are removed until a person says another one, by unit.
+SMALLEST = {"mm³": 100.0, "mm²": 10.0, "voxels": 50.0, "px": 20.0}
 _SLICE_ALONE = "A mask of one slice has nothing between slices."
 
 
@@ -24,7 +27,9 @@ class Facts:
     painted : int
         The label that the brush paints, which is the class to clean up.
     where : {"slice", "volume"}
-    smallest, radius : float
+    sizes : mapping of unit to float
+        Below what size islands are removed.
+    radius : float
     running : bool
         A step is being computed.
     elsewhere : str
@@ -36,12 +41,27 @@ class Facts:
     classes: tuple[tuple[int, str, str], ...]
     painted: int
     where: Where
-    smallest: float
+    sizes: Mapping[str, float]
     radius: float
     running: bool
     elsewhere: str
     progress: ProgressState | None
     message: Message | None
+
+    @property
+    def plane(self) -> bool:
+        """Whether a step sees one slice."""
+        return self.where == "slice" or (self.mask is not None and self.mask.n_slices == 1)
+
+    @property
+    def smallest_unit(self) -> str:
+        if self.in_mm:
+            return "mm²" if self.plane else "mm³"
+        return "px" if self.plane else "voxels"
+
+    @property
+    def smallest(self) -> float:
+        return self.sizes[self.smallest_unit]
 
 
 def present(facts: Facts) -> CleanUpState:
@@ -49,14 +69,13 @@ def present(facts: Facts) -> CleanUpState:
     if facts.mask is None:
         return CleanUpState()
     flat = facts.mask.n_slices == 1
-    plane = flat or facts.where == "slice"
     name = {value: name for value, name, _ in facts.classes}.get(facts.painted)
     reason = _reason(facts, name)
 
     def button(what: str, but: str = "") -> ButtonState:
         return ButtonState(not (reason or but), reason or but or what)
 
-    here = "this slice" if plane and not flat else "the mask"
+    here = "this slice" if facts.plane and not flat else "the mask"
     return CleanUpState(
         shown=True,
         classes=tuple(Choice(str(value), name) for value, name, _ in facts.classes),
@@ -64,7 +83,7 @@ def present(facts: Facts) -> CleanUpState:
         where=facts.where,
         flat=flat,
         smallest=facts.smallest,
-        smallest_unit=_size_unit(facts.in_mm, plane),
+        smallest_unit=facts.smallest_unit,
         radius=facts.radius,
         radius_unit="mm" if facts.in_mm else "px",
         keep_largest=button(f"Remove all of {name} in {here} but its largest piece"),
@@ -89,9 +108,3 @@ def _reason(facts: Facts, name: str | None) -> str:
     if facts.elsewhere:
         return facts.elsewhere
     return "Choose a class of the mask first." if name is None else ""
-
-
-def _size_unit(in_mm: bool, plane: bool) -> str:
-    if in_mm:
-        return "mm²" if plane else "mm³"
-    return "px" if plane else "voxels"

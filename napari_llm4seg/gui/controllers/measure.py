@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from napari_llm4seg.labels.compare import Comparison
     from napari_llm4seg.labels.measure import ClassMeasures
 
+Classes = tuple[tuple[int, str, str], ...]
 _NONE = "Choose a mask to compare with"
 
 
@@ -54,10 +56,14 @@ class MeasureController:
     view : MeasureView
     runner : Runner
         A runner of its own: a new measurement supersedes the one that goes on.
+    known : callable() -> tuple of (value, name, colour)
+        The classes of the mask as its legend has them.
     """
 
-    def __init__(self, session: Session, port: MaskPort, view: MeasureView, runner: Runner) -> None:
-        self.session, self.port, self.view, self._runner = session, port, view, runner
+    def __init__(
+        self, session: Session, port: MaskPort, view: MeasureView, runner: Runner, known: Callable[[], Classes]
+    ) -> None:
+        self.session, self.port, self.view, self._runner, self._legend = session, port, view, runner, known
         self._known: dict[str, Measured] = {}
         self._others: dict[str, str] = {}
         self._tolerance = 1.0
@@ -100,14 +106,14 @@ class MeasureController:
         except LLM4SegError as error:
             self._failed(error)
             return
-        tolerance = self._tolerance
+        tolerance, classes = self._tolerance, self._legend()
 
         def job(ctx: Any) -> Measured:
             from napari_llm4seg.labels.cleanup import Hooks
             from napari_llm4seg.labels.measure import measure
 
             hooks = Hooks(ctx.progress, ctx.cancelled)
-            found = measure(labels, scan, hooks=hooks)
+            found = measure(labels, scan, classes, hooks)
             done = Measured(found, scan.name if scan is not None else "")
             if against is None or other is None:
                 return done
@@ -116,7 +122,7 @@ class MeasureController:
 
             return replace(
                 done,
-                comparison=compare(labels, against, tolerance, hooks=hooks),
+                comparison=compare(labels, against, tolerance, classes, hooks),
                 other=other.name,
                 other_id=other.id,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_llm4seg.gui.views.abstract.measure import Table
+from napari_llm4seg.labels.size import number_words
 
 if TYPE_CHECKING:
     from napari_llm4seg.labels.compare import ClassAgreement
@@ -16,21 +17,28 @@ def measures_table(found: tuple[ClassMeasures, ...]) -> Table | None:
     if not found:
         return None
     unit = "mm" if found[0].unit == "mm" else "px"
+    first = found[0]
+    size = "mL" if first.volume_ml is not None else "mm²" if first.area_mm2 is not None else "px"
     return Table(
-        heading=("Class", "Size", "Parts", "Mean ± sd", f"Ø {unit}"),
+        heading=("Class", size, "n", "Mean ± sd", f"Ø {unit}"),
         tooltips=(
             "The class and its colour",
-            "Volume of a stack, area of one slice",
-            "Connected pieces; corners connect",
+            "Volume of a stack in mL, area of one slice in mm²; pixels where the file gives no mm",
+            "Number of connected pieces; corners connect",
             "Mean and standard deviation of the scan's values in the class",
             "Longest diameter in space (maximum Feret diameter)",
         ),
         rows=tuple(
-            (item.name, item.size_words(), str(item.components), item.intensity_words(), item.diameter_words())
+            (item.name, _size(item), str(item.components), item.intensity_words(), item.diameter_words())
             for item in found
         ),
         colours=tuple(item.colour for item in found),
     )
+
+
+def _size(item: ClassMeasures) -> str:
+    size = item.volume_ml if item.volume_ml is not None else item.area_mm2
+    return str(item.voxels) if size is None else number_words(size)
 
 
 def agreement_table(found: tuple[ClassAgreement, ...]) -> Table | None:

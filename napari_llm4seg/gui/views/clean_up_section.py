@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QPushButton,
     QRadioButton,
     QVBoxLayout,
     QWidget,
@@ -19,6 +20,9 @@ from qtpy.QtWidgets import (
 from napari_llm4seg.gui.views.abstract.clean_up import CleanUpActions, CleanUpState
 from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, MessageLine, Section, button, show_button
 
+# Sizes in these units are given without decimals.
+_WHOLE = ("mm³", "voxels", "px")
+
 
 class CleanUpSection(Section):
     """``CleanUpView``."""
@@ -26,12 +30,13 @@ class CleanUpSection(Section):
     def __init__(self) -> None:
         super().__init__("Clean up")
         self._actions: CleanUpActions | None = None
+        self._started: QPushButton | None = None
         self.class_box = ChoiceBox("Class to clean up")
         self.slice_radio, self.volume_radio = QRadioButton("this slice"), QRadioButton("whole volume")
         self._where = QButtonGroup(self)
         self.largest_button = button("Keep largest", "")
         self.holes_button = button("Fill holes", "")
-        self.islands_button = button("Remove islands below", "")
+        self.islands_button = button("Remove islands <", "")
         self.smooth_button = button("Smooth by", "")
         self.between_button = button("Fill between slices", "")
         self.cancel_button = button("Cancel", "")
@@ -100,17 +105,25 @@ class CleanUpSection(Section):
             (self.radius, state.radius, state.radius_unit),
         ):
             with QSignalBlocker(spin):
+                spin.setDecimals(0 if unit in _WHOLE else 1)
                 spin.setValue(value)
                 spin.setSuffix(f" {unit}")
-        for step, shown in (
+        steps = (
             (self.largest_button, state.keep_largest),
             (self.holes_button, state.fill_holes),
             (self.islands_button, state.remove_islands),
             (self.smooth_button, state.smooth),
             (self.between_button, state.fill_between),
             (self.cancel_button, state.cancel),
-        ):
+        )
+        if state.busy and self._started is None:
+            self._started = next((step for step, _ in steps if step.hasFocus()), None)
+        for step, shown in steps:
             show_button(step, shown)
+        if not state.busy and self._started is not None:
+            # a button that cannot be pressed loses the keyboard; it gets it back with the next step in mind
+            self._started.setFocus()
+            self._started = None
         self.between_button.setVisible(not state.flat)
         self.cancel_button.setVisible(state.busy)
         self.class_box.setEnabled(bool(state.classes) and not state.busy)

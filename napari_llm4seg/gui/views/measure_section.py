@@ -25,6 +25,12 @@ from napari_llm4seg.gui.views.class_list import swatch
 from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, MessageLine, Section, button, show_button
 
 _MOST_ROWS = 8
+# Of a class's name this much is seen at least, in characters; beyond that the table scrolls sideways.
+_LEAST_NAME = 8
+# napari's style leaves so much room in cells that the names of the classes would have none at the dock's width
+_TIGHT = (
+    "QTableWidget::item { padding: 1px 2px; } QTableWidget { padding: 0px; } QHeaderView::section { padding: 2px 2px; }"
+)
 
 
 class MeasureTable(QTableWidget):
@@ -36,9 +42,12 @@ class MeasureTable(QTableWidget):
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setWordWrap(False)
+        # "kidney left" and "kidney right" differ at their ends
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setShowGrid(False)
         self.setTabKeyNavigation(False)
         self.verticalHeader().setVisible(False)
+        self.setStyleSheet(_TIGHT)
         self.setVisible(False)
         self._table: Table | None = None
 
@@ -59,13 +68,30 @@ class MeasureTable(QTableWidget):
                 self.setItem(row, column, _cell(text, column, f"{cells[0]}: {table.heading[column]} {text}"))
             if table.colours:
                 self.item(row, 0).setIcon(swatch(table.colours[row], self.fontMetrics().height()))
-        header = self.horizontalHeader()
-        header.setMinimumSectionSize(20)
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self._widen()
         self.resizeRowsToContents()
         rows = sum(self.rowHeight(row) for row in range(min(len(table.rows), _MOST_ROWS)))
-        self.setFixedHeight(rows + header.sizeHint().height() + 2 * self.frameWidth() + 2)
+        self.setFixedHeight(rows + self.horizontalHeader().sizeHint().height() + 2 * self.frameWidth() + 2)
+
+    def resizeEvent(self, event: Any) -> None:
+        super().resizeEvent(event)
+        self._widen()
+
+    def _widen(self) -> None:
+        """Give figures what they need and the names the rest; Qt's own way leaves no room for names in a dock."""
+        if self._table is None:
+            return
+        metrics = self.fontMetrics()
+        header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        header.setMinimumSectionSize(10)
+        columns = list(zip(self._table.heading, *self._table.rows, strict=True))
+        needed = [max(metrics.horizontalAdvance(text) for text in texts) + 9 for texts in columns]
+        icon = metrics.height() + 6 if self._table.colours else 0
+        least = metrics.horizontalAdvance("n") * _LEAST_NAME + icon
+        left = max(least, self.viewport().width() - sum(needed[1:]))
+        for column, width in enumerate([left, *needed[1:]]):
+            self.setColumnWidth(column, width)
 
 
 def _cell(text: str, column: int, tooltip: str) -> QTableWidgetItem:
@@ -114,7 +140,7 @@ class MeasureSection(Section):
 
     def _lay_out(self) -> None:
         rows = QVBoxLayout(self.body)
-        rows.setContentsMargins(14, 0, 0, 0)
+        rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(4)
         top, bottom, grid = QHBoxLayout(), QHBoxLayout(), QGridLayout()
         top.addWidget(self.measure_button)

@@ -128,6 +128,7 @@ class Section(QWidget):
         heading.setSpacing(6)
         heading.addWidget(self.button)
         heading.addWidget(self.summary, 1)
+        heading.addStretch()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)

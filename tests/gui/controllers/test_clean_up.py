@@ -122,6 +122,18 @@ def test_a_step_is_one_undo_step_and_said(bench, step, said, changed):
     assert np.array_equal(layer.data, before)
 
 
+def test_sizes_are_remembered_by_unit_and_smoothing_starts_at_a_pixel(bench):
+    bench.labels()
+    assert (bench.view.state.smallest, bench.view.state.radius) == (100, 0.5)
+    bench.controller.choose_where("slice")
+    bench.controller.set_smallest(3)
+    assert bench.view.state.smallest == 10, "nothing is drawn anew while a number is typed"
+    bench.controller.choose_where("volume")
+    assert bench.view.state.smallest == 100
+    bench.controller.choose_where("slice")
+    assert bench.view.state.smallest == 3
+
+
 def test_smoothing_and_nothing_to_do(bench):
     layer = bench.labels()
     bench.controller.set_radius(1.0)

@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 
 from napari_llm4seg.gui.controllers.masks import MaskController
 from napari_llm4seg.gui.controllers.measure import MeasureController
-from napari_llm4seg.gui.layers import KEY, layer_id
+from napari_llm4seg.gui.layers import KEY, classes_of, layer_id
 from napari_llm4seg.gui.mask_port import NapariMasks
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.jobs import InlineRunner
@@ -25,7 +25,8 @@ class Bench:
         self.copied = []
         self.view.put_on_clipboard = self.copied.append
         self.masks = MaskController(self.session, NapariMasks(self.viewer), fakes.RecordingView())
-        self.controller = MeasureController(self.session, NapariMasks(self.viewer), self.view, InlineRunner())
+        port = NapariMasks(self.viewer)
+        self.controller = MeasureController(self.session, port, self.view, InlineRunner(), self.known)
         self.masks.start()
         self.controller.start()
 
@@ -33,6 +34,10 @@ class Bench:
         return self.viewer.add_labels(
             box() if data is None else data, name=name, metadata={KEY: {"classes": classes}}, **(PLACE | how)
         )
+
+    def known(self):
+        wanted = self.session.mask_id
+        return next((classes_of(layer) for layer in self.viewer.layers if layer_id(layer) == wanted), ())
 
     @property
     def state(self):
@@ -58,8 +63,8 @@ def test_measured_on_demand(bench):
     assert bench.state.copy.tooltip == "Measure first."
     bench.controller.measure()
     table = bench.state.measures
-    assert table.heading == ("Class", "Size", "Parts", "Mean ± sd", "Ø mm")
-    assert table.rows == (("liver", "0.63 mL", "1", "–", "16.7"), ("cyst", "0 mm³", "0", "–", "–"))
+    assert table.heading == ("Class", "mL", "n", "Mean ± sd", "Ø mm")
+    assert table.rows == (("liver", "0.63", "1", "–", "16.7"), ("cyst", "0", "0", "–", "–"))
     assert table.colours == ("#E69F00", "#56B4E9")
     assert bench.state.summary == "liver 0.63 mL"
     assert "No scan" in bench.state.note
@@ -72,10 +77,10 @@ def test_intensities_come_from_the_masks_scan_or_one_of_the_same_grid(bench):
     bench.session.scan_id = layer_id(other)
     layer = bench.labels()
     bench.controller.measure()
-    assert bench.state.measures.rows[0][3] == "70.0 ± 0.0"
+    assert bench.state.measures.rows[0][3] == "70 ± 0"
     layer.metadata[KEY]["scan"] = layer_id(scan)
     bench.controller.measure()
-    assert bench.state.measures.rows[0][3] == "40.0 ± 0.0"
+    assert bench.state.measures.rows[0][3] == "40 ± 0"
     bench.viewer.layers.remove(scan)
     bench.session.scan_id = layer_id(bench.viewer.add_image(np.zeros((6, 30, 39)), **PLACE))
     bench.controller.measure()

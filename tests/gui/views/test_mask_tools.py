@@ -18,11 +18,11 @@ ON = ButtonState(True, "what it does")
 CLASSES = ClassesState(True, (ClassRow(1, "liver", "#E69F00"), ClassRow(3, "spleen", "#56B4E9")), 1)
 MEASURES = MeasureState(
     shown=True,
-    summary="liver 1423.10 mL",
+    summary="liver 1423 mL",
     measures=Table(
-        ("Class", "Size", "Parts", "Mean ± sd", "Ø mm"),
+        ("Class", "mL", "n", "Mean ± sd", "Ø mm"),
         ("",) * 5,
-        (("liver", "1423.10 mL", "1", "102 ± 21", "212.4"), ("spleen", "7 mm³", "3", "88 ± 9", "4.0")),
+        (("liver", "1423", "1", "102 ± 21", "212"), ("spleen", "0.007", "13", "-88 ± 119", "4.0")),
         ("#E69F00", "#56B4E9"),
     ),
     note="The mask was edited since: measure again.",
@@ -156,10 +156,11 @@ def test_the_table_fits_the_dock_and_says_its_colours(measure):
     widget, _ = measure
     table = widget.measures
     assert [table.horizontalHeaderItem(column).text() for column in range(5)] == list(MEASURES.measures.heading)
-    assert table.item(0, 1).text() == "1423.10 mL"
+    assert table.item(0, 1).text() == "1423"
     assert not table.item(1, 0).icon().isNull()
     assert table.horizontalHeader().length() <= table.viewport().width()
-    assert widget.summary.text() == "liver 1423.10 mL"
+    assert table.columnWidth(0) > table.fontMetrics().horizontalAdvance("spleen") + table.fontMetrics().height()
+    assert widget.summary.text() == "liver 1423 mL"
     assert widget.width() == 320
     assert widget.note.isVisible()
     assert not widget.agreement.isVisible()
@@ -221,6 +222,18 @@ def test_every_step_asks_its_controller(qtbot, clean_up):
         ("set_radius", 2.5),
         ("choose_class", "3"),
     ]
+
+
+def test_the_keyboard_comes_back_to_the_button(qtbot, clean_up):
+    widget, _ = clean_up
+    widget.activateWindow()
+    widget.holes_button.setFocus()
+    qtbot.waitUntil(widget.holes_button.hasFocus)
+    off = ButtonState(False, "running")
+    widget.show_state(replace(CLEAN, keep_largest=off, fill_holes=off, remove_islands=off, smooth=off, busy=True))
+    assert not widget.holes_button.hasFocus()
+    widget.show_state(CLEAN)
+    assert widget.holes_button.hasFocus()
 
 
 def test_units_running_and_flat_masks_are_drawn(clean_up):
