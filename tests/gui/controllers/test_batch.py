@@ -87,7 +87,7 @@ def test_a_folder_is_segmented_and_said(bench, folder):
     assert bench.state.start.enabled
     bench.controller.start_batch()
     assert [row.status for row in bench.state.rows] == ["done"] * 3
-    assert bench.state.rows[0].found == "lesion 0.04 mL"
+    assert bench.state.rows[0].found == "lesion 36 mm³"
     assert "3 of 3 scans segmented" in bench.state.message.text
     assert read(folder.with_name("scans_masks") / "a_seg.nii.gz").data.sum() == 18
     assert bench.session.busy == ""
