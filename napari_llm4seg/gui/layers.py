@@ -169,6 +169,11 @@ def world_affine(layer: Layer) -> tuple[npt.NDArray[np.float64], Unit]:
     return affine, "mm" if known else "pixel"
 
 
+def in_mm(layer: Layer) -> bool:
+    """Return whether the layer's size is known in a unit of length."""
+    return world_affine(layer)[1] == "mm"
+
+
 def volume_from_layer(layer: Layer, frame: int | None = None) -> Volume:
     """Return an Image or Labels layer as a volume, without copying and without computing lazy data.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from napari.layers import Labels, Layer
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.gui import steps
-from napari_llm4seg.gui.controllers.ports import MaskInfo
+from napari_llm4seg.gui.controllers.ports import ExportSource, MaskInfo
 from napari_llm4seg.gui.layers import (
     classes_of,
     find_layer,
+    in_mm,
     layer_id,
     n_slices,
     own_metadata,
@@ -23,6 +24,7 @@ from napari_llm4seg.gui.layers import (
     volume_from_layer,
     words_of,
 )
+from napari_llm4seg.gui.results import edited
 from napari_llm4seg.gui.watch import LayerWatch
 from napari_llm4seg.volume import Volume
 
@@ -49,8 +51,11 @@ class NapariMasks:
         self._steps: dict[str, list[int]] = {}
 
     def masks(self) -> list[MaskInfo]:
-        scans = {layer_id(layer) for layer in self._viewer.layers if not isinstance(layer, Labels)}
+        scans = self._scans()
         return [_info(layer, scans) for layer in self._viewer.layers if isinstance(layer, Labels)]
+
+    def _scans(self) -> dict[str, Layer]:
+        return {layer_id(layer): layer for layer in self._viewer.layers if not isinstance(layer, Labels)}
 
     def selected_mask(self) -> str | None:
         active = self._viewer.layers.selection.active
@@ -65,6 +70,29 @@ class NapariMasks:
         if isinstance(layer, Labels) and classes_of(layer):
             return volume.with_data(volume.data, metadata={**volume.metadata, "classes": classes_of(layer)})
         return volume
+
+    def export_source(self, mask_id: str) -> ExportSource:
+        """Return the labels (a copy, unless they are lazy), the scan, and whether the labels were edited.
+
+        Raises
+        ------
+        InputError
+            If the layer is gone or is no volume.
+        """
+        layer, about = self._layer(mask_id), own_metadata(self._layer(mask_id))
+        labels = self.volume(mask_id)
+        metadata = dict(labels.metadata)
+        if about.get("provenance"):
+            metadata["provenance"] = about["provenance"]
+        if steps.steps(layer):
+            metadata["clean_up"] = steps.steps(layer)
+        data = labels.data.copy() if isinstance(labels.data, np.ndarray) else labels.data
+        scan = _info(layer, self._scans()).scan_id
+        return ExportSource(
+            labels.with_data(data, metadata=metadata),
+            self.volume(scan) if scan is not None else None,
+            "written" in about and isinstance(data, np.ndarray) and edited(layer),
+        )
 
     def plane_on_show(self, layer_id: str) -> tuple[int, int] | None:
         return plane_on_show(self._viewer, self._layer(layer_id))
@@ -138,13 +166,15 @@ def _steps(layer: Labels) -> list[int]:
     return [len(getattr(layer, name, ())) for name in _HISTORIES]
 
 
-def _info(layer: Labels, scans: set[str]) -> MaskInfo:
-    scan = own_metadata(layer).get("scan")
+def _info(layer: Labels, scans: Mapping[str, Layer]) -> MaskInfo:
+    scan = scans.get(str(own_metadata(layer).get("scan")))
     return MaskInfo(
         id=layer_id(layer),
         name=layer.name,
         words=words_of(layer),
         n_slices=n_slices(layer),
         classes=classes_of(layer),
-        scan_id=scan if scan in scans else None,
+        scan_id=layer_id(scan) if scan is not None else None,
+        in_mm=in_mm(layer),
+        from_dicom=any("dicom" in one.metadata for one in (scan, layer) if one is not None),
     )

@@ -14,6 +14,7 @@ from napari_llm4seg.gui.class_port import NapariClasses
 from napari_llm4seg.gui.controllers.batch import BatchController
 from napari_llm4seg.gui.controllers.classes import ClassController
 from napari_llm4seg.gui.controllers.clean_up import CleanUpController
+from napari_llm4seg.gui.controllers.export import ExportController
 from napari_llm4seg.gui.controllers.masks import MaskController
 from napari_llm4seg.gui.controllers.measure import MeasureController
 from napari_llm4seg.gui.controllers.ports import ModelSource
@@ -104,13 +105,14 @@ class Part(Protocol):
 
 
 def mask_tools(session: Session, viewer: Any, dock: SegmentWidget, make_runner: Callable[[], Any]) -> tuple[Part, ...]:
-    """Return what works on the chosen mask: its legend, its measures, its clean-up. They read; one listens for all."""
+    """Return what works on the chosen mask: legend, measures, clean-up, export. They read; one listens for all."""
     masks, classes = NapariMasks(viewer), NapariClasses(viewer)
     legend = ClassController(session, masks, classes, dock.class_list, make_runner())
     return (
         legend,
         MeasureController(session, masks, dock.measure, make_runner(), legend.classes),
         CleanUpController(session, masks, classes, legend.classes, dock.clean_up, make_runner()),
+        ExportController(session, masks, dock.export, make_runner()),
     )
 
 

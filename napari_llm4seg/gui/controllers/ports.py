@@ -141,6 +141,17 @@ class MaskInfo:
     n_slices: int
     classes: tuple[tuple[int, str, str], ...] = ()
     scan_id: str | None = None
+    in_mm: bool = False
+    from_dicom: bool = False
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """A mask to be written: its labels with classes and provenance, the scan it lies on, whether a person edited it."""
+
+    labels: Volume
+    scan: Volume | None
+    edited: bool
 
 
 class MaskPort(Protocol):
@@ -154,6 +165,9 @@ class MaskPort(Protocol):
 
     def volume(self, layer_id: str) -> Volume:
         """Return an image or labels layer as a volume without copying; raises ``InputError`` where it is none."""
+
+    def export_source(self, mask_id: str) -> ExportSource:
+        """Return what an export needs; the labels are a copy, which painting does not change any more."""
 
     def plane_on_show(self, layer_id: str) -> tuple[int, int] | None:
         """Return (axis, index), of (z, y, x), of the layer's slice on the screen; None while it is seen in 3-D."""

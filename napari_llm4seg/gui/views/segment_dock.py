@@ -23,6 +23,7 @@ from napari_llm4seg.gui.views.abstract.segment import SegmentActions, SegmentSta
 from napari_llm4seg.gui.views.batch_section import BatchSection
 from napari_llm4seg.gui.views.class_list import ClassList
 from napari_llm4seg.gui.views.clean_up_section import CleanUpSection
+from napari_llm4seg.gui.views.export_section import ExportSection
 from napari_llm4seg.gui.views.mask_row import MaskRow
 from napari_llm4seg.gui.views.measure_section import MeasureSection
 from napari_llm4seg.gui.views.options import OptionsBox
@@ -182,7 +183,8 @@ class SegmentWidget(QWidget):
         self.class_list, self.measure, self.clean_up = ClassList(), MeasureSection(), CleanUpSection()
         for part in (self.mask_row, self.class_list, self.measure, self.clean_up):
             self._rows.addWidget(part)
-        self.batch = BatchSection()
+        self.export, self.batch = ExportSection(), BatchSection()
+        self._rows.addWidget(self.export)
         self._rows.addWidget(self.batch)
 
     # ------------------------------------------------------------------ drawing

@@ -206,13 +206,16 @@ class MessageLine(QWidget):
 
 
 class Bar(QProgressBar):
-    """A progress bar whose place is kept while it is hidden: what lies below must not jump away under the mouse."""
+    """A progress bar.
 
-    def __init__(self, name: str) -> None:
+    Its place is kept while it is hidden, where what lies below must not jump away under the mouse.
+    """
+
+    def __init__(self, name: str, keep_place: bool = True) -> None:
         super().__init__()
         self.setAccessibleName(name)
         policy = self.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)
+        policy.setRetainSizeWhenHidden(keep_place)
         self.setSizePolicy(policy)
         self.setVisible(False)
 
