@@ -22,6 +22,7 @@ from napari_llm4seg.tiling import Tiling
 from napari_llm4seg.volume import Volume
 
 Float = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,8 @@ class Frame:
     affine : (4, 4), pixels of the masks onto the world: of the slice itself, else of the tile's or patch's own grid
     finish : callable
         Probabilities (M, K, *grid) of the network -> those on the masks' grid, as an array.
+    to_grid : callable
+        Labels on the masks' grid -> those on the network's, (*grid), as an array.
     messages : tuple of str
         What was converted or left out, in words.
     """
@@ -54,6 +57,7 @@ class Frame:
     to_scan: Matrix
     affine: Matrix
     finish: Callable[[Tensor], Float]
+    to_grid: Callable[[Labels], Labels]
     messages: tuple[str, ...]
 
     def labels(self, predictor: Predictor, probabilities: Float) -> npt.NDArray[np.unsignedinteger]:
@@ -105,9 +109,14 @@ def frame_of(predictor: Predictor, volume: Volume, z: int | None = None, at: Seq
         return _tile(predictor, prepare, scan, part, axis, place, said)
     image, trace = prepare.apply(part, [0])
     to_scan = slice_to_scan(trace, z)
-    return Frame(
-        image, scan, axis, z, "slice", to_scan, moved(scan.affine, (z, 0, 0)), lambda p: prepare.invert(p, trace), said
-    )
+
+    def finish(probabilities: Tensor) -> Float:
+        return prepare.invert(probabilities, trace)
+
+    def to_grid(labels: Labels) -> Labels:
+        return np.asarray(prepare.labels_to_grid(labels[None], trace)[0].numpy())
+
+    return Frame(image, scan, axis, z, "slice", to_scan, moved(scan.affine, (z, 0, 0)), finish, to_grid, said)
 
 
 def _tile(
@@ -129,7 +138,7 @@ def _tile(
         f"The slice runs in {len(tiling)} tiles; maps and masks here are those of the one around the place asked for."
     )
     said = (*said, words) if len(tiling) > 1 else said
-    return Frame(image, scan, axis, z, "tile", to_scan, scan.affine @ to_scan, _as_they_are, said)
+    return Frame(image, scan, axis, z, "tile", to_scan, scan.affine @ to_scan, _as_they_are, np.asarray, said)
 
 
 def _patch(predictor: Predictor, prepare: VolumePreprocessor, scan: Volume, z: int, place: Sequence[float]) -> Frame:
@@ -144,7 +153,7 @@ def _patch(predictor: Predictor, prepare: VolumePreprocessor, scan: Volume, z: i
     if len(tiling) > 1:
         words = "maps and masks here are those of the one around the place asked for"
         said = (*said, f"The volume runs in {len(tiling)} patches; {words}.")
-    return Frame(image, scan, 0, z, "patch", to_scan, scan.affine @ to_scan, _as_they_are, said)
+    return Frame(image, scan, 0, z, "patch", to_scan, scan.affine @ to_scan, _as_they_are, np.asarray, said)
 
 
 def nearest_tile(tiling: Tiling, place: Sequence[float]) -> int:

@@ -189,7 +189,7 @@ class Inspection:
         with self._lock:
             if both not in self._replay:
                 with self.predictor.network(cancel) as net, torch.no_grad(), interruptible(net, cancel):
-                    self._replay[both] = self._make_replay(_checked(net), both)
+                    self._replay[both] = self._make_replay(network_of(net), both)
             return self._replay[both]
 
     def _make_replay(self, net: LLM4SegNet, both: bool) -> Replay:
@@ -198,7 +198,7 @@ class Inspection:
         image_grid = self.activations.image_grid
         views = [View([self.activations[f"encoder.{i}"].to(device) for i in stages], image_grid)]
         if both:
-            image = _placed(self.frame.image.flip(-1), device)
+            image = placed(self.frame.image.flip(-1), device)
             views.append(View(net.encode(image), image_grid, mirrored=True))
         return Replay(net, views, self.predictor.checkpoint.config.model.head, self.layers)
 
@@ -224,7 +224,7 @@ class Inspection:
         with self.predictor.network() as net, torch.no_grad():
             logits = [self.activations["logits"].to(self.predictor.device)]
             if self.predictor.config.flips:
-                logits.append(net(_placed(self.frame.image.flip(-1), self.predictor.device)).flip(-1))
+                logits.append(net(placed(self.frame.image.flip(-1), self.predictor.device)).flip(-1))
             found = [each.sigmoid() if model.head == "sigmoid" else each.softmax(dim=1) for each in logits]
             return torch.stack(found).mean(0)[0].cpu()
 
@@ -291,23 +291,24 @@ def inspect_slice(
     """
     frame = frame_of(predictor, volume, z, at)
     with predictor.network(cancel) as net:
-        plain = _checked(net)
+        plain = network_of(net)
         inside = [name for name in inner_points_of(plain) if decoder or name.rpartition(".")[2] in INSIDE]
         recorder = ActivationRecorder(plain, [*points_of(plain), *inside], half=half, limit=limit)
         with torch.inference_mode(), recorder, interruptible(plain, cancel):
-            plain(_placed(frame.image, predictor.device))
+            plain(placed(frame.image, predictor.device))
         activations = recorder.activations
         layers = plain.block.running() if isinstance(plain.block, LLMBlock) else []
         proof = prove(plain, activations)
     return Inspection(predictor, frame, activations, proof, layers)
 
 
-def _checked(net: Any) -> LLM4SegNet:
+def network_of(net: Any) -> LLM4SegNet:
+    """Return ``net``, which must be one of this package's networks; ConfigError where it is another module."""
     if not isinstance(net, LLM4SegNet):
         raise ConfigError(f"A {type(net).__name__} cannot be inspected; the model needs to be one of this package.")
     return net
 
 
-def _placed(image: Tensor, device: torch.device) -> Tensor:
+def placed(image: Tensor, device: torch.device) -> Tensor:
     """Return the image as a prediction hands it to the network."""
     return image.to(device, torch.float32).contiguous(memory_format=channels_last(image.ndim - 2))
