@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_llm4seg.corrections.review import ModelMask, Review
     from napari_llm4seg.corrections.store import Restored, SampleStore
     from napari_llm4seg.corrections.suggest import Suggester, Suggestion
+    from napari_llm4seg.corrections.transfer import export_zip, import_zip, merge
     from napari_llm4seg.corrections.writer import Writer
 
 __all__ = [
@@ -27,6 +28,9 @@ __all__ = [
     "Suggester",
     "Suggestion",
     "Writer",
+    "export_zip",
+    "import_zip",
+    "merge",
     "unannotated",
 ]
 
@@ -40,6 +44,9 @@ _HOME = {
     "Suggester": "suggest",
     "Suggestion": "suggest",
     "Writer": "writer",
+    "export_zip": "transfer",
+    "import_zip": "transfer",
+    "merge": "transfer",
     "unannotated": "records",
 }
 

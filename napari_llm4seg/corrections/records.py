@@ -35,6 +35,7 @@ _MOST_INFO = 1 << 20
 _MOST_PIXELS = 1 << 28
 _MOST_CHANNELS = 64
 _MOST_HEADER = 4096
+_MOST_OVERHEAD = 1 << 16
 _DIGEST = r"^[0-9a-f]{64}$"
 
 
@@ -234,6 +235,11 @@ def read_arrays(path: Path, record: Record) -> tuple[Array, Array, Array | None]
     if hashlib.sha256(taught).hexdigest() != record.digest:
         raise _damaged(path, ValueError("its content is not what was written"))
     return image, labels, annotated
+
+
+def most_bytes(shape: tuple[int, ...], itemsize: int) -> int:
+    """Return how large the file of a record of an image (C, Y, X) can be."""
+    return math.prod(shape) * itemsize + math.prod(shape[1:]) * 4 + _MOST_OVERHEAD
 
 
 def _check_sizes(record: Record) -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from napari_llm4seg.corrections.manifest import (
     HISTORY,
@@ -31,6 +32,7 @@ from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import replacing, writing
 
 Key = tuple[str, int, int]
+Merge = Literal["added", "replaced", "older", "same"]
 
 # Of each slice, how many replaced or taken-back records are kept.
 _KEPT = 10
@@ -147,15 +149,33 @@ class Shelf:
         if not known:
             self._read_records(scan)  # those of a scan whose entry was damaged
 
-    def write(self, record: Record, image: Array, labels: Array, annotated: Array | None) -> None:
-        """Write a record in the place of the one before; what was confirmed otherwise goes to the history."""
+    def write(self, record: Record, image: Array, labels: Array, annotated: Array | None, keep_old: str = "") -> None:
+        """Write a record in the place of the one before.
+
+        That goes to the history where it was confirmed and said otherwise, or where ``keep_old`` gives a reason.
+        """
         old = self.records.get(record.key)
-        if old is not None and old.state == "confirmed" and old.digest != record.digest:
-            with self._history(old, "replaced") as target:
+        if old is not None and (keep_old or (old.state == "confirmed" and old.digest != record.digest)):
+            with self._history(old, keep_old or "replaced") as target:
                 _link_or_copy(self.path(old.key), target)
         with replacing(self.path(record.key), durable=True) as temporary:
             write_record(temporary, record, image, labels, annotated)
         self.records[record.key] = record
+
+    def merge(self, record: Record, image: Array, labels: Array, annotated: Array | None) -> Merge:
+        """Bring in a record of another project: the newer one counts, the other goes to the history."""
+        old = self.records.get(record.key)
+        if old is None:
+            self.write(record, image, labels, annotated)
+            return "added"
+        if (old.digest, old.state) == (record.digest, record.state):
+            return "same"
+        if record.time > old.time:
+            self.write(record, image, labels, annotated, keep_old="merged")
+            return "replaced"
+        with self._history(record, "merged") as target, replacing(target) as temporary:
+            write_record(temporary, record, image, labels, annotated)
+        return "older"
 
     def take_back(self, record: Record) -> None:
         """Move a record into the history."""
@@ -171,7 +191,7 @@ class Shelf:
         stamp = re.sub(r"\D", "", record.time.partition("+")[0])
         with writing(folder):
             folder.mkdir(exist_ok=True)
-            yield _free(folder / f"{path.stem}.{stamp}.{why}{SUFFIX}")
+            yield folder / f"{path.stem}.{stamp}.{why}{SUFFIX}"
             for each in sorted(folder.glob(f"{path.stem}.*{SUFFIX}"))[:-_KEPT]:
                 each.unlink(missing_ok=True)
 
@@ -185,6 +205,8 @@ def _free(path: Path) -> Path:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
+    if target.exists():  # from a try that the disk refused later
+        return
     try:
         os.link(source, target)
     except OSError:

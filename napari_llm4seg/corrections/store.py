@@ -35,7 +35,7 @@ from napari_llm4seg.corrections.records import (
     describe,
     unannotated,
 )
-from napari_llm4seg.corrections.shelf import Shelf
+from napari_llm4seg.corrections.shelf import Merge, Shelf
 from napari_llm4seg.corrections.voxels import from_source, read_voxels, write_voxels
 from napari_llm4seg.digests import scan_digest
 from napari_llm4seg.errors import InputError
@@ -172,7 +172,7 @@ class SampleStore:
         with self._lock:
             joined = joined_classes(self.classes, classes)
             if joined != self.classes:
-                self._may_write()
+                self.needs_writing()
                 info = self._info.model_copy(update={"classes": joined})
                 write_manifest(self.folder / PROJECT, info)
                 self._info = info
@@ -182,7 +182,8 @@ class SampleStore:
         with self._lock:
             self._shelf.reload()
 
-    def _may_write(self) -> None:
+    def needs_writing(self) -> None:
+        """Raise InputError where the project is open for reading only."""
         if self.read_only:
             raise InputError(f"The project '{self.folder}' is open for reading only; nothing was written.")
 
@@ -251,7 +252,7 @@ class SampleStore:
 
         What is already in that form is not copied.
         """
-        self._may_write()
+        self.needs_writing()
         name = f"slice {index} of '{scan.name}'"
         labels = compact(labels, name)
         image = np.ascontiguousarray(image, dtype=plain_dtype(image.dtype))
@@ -268,16 +269,31 @@ class SampleStore:
     def put_record(self, scan: ScanEntry, record: Record, image: Array, labels: Array, annotated: Array | None) -> None:
         """Write a record as it is, such as one of another project; its arrays as ``read_arrays`` returns them."""
         with self._lock:
-            self._may_write()
+            self.needs_writing()
             self._shelf.keep_scan(scan)
             self._shelf.write(record, image, labels, annotated)
+
+    def keep_scan(self, scan: ScanEntry) -> None:
+        """Write the scan's entry, which ``put`` does too."""
+        with self._lock:
+            self.needs_writing()
+            self._shelf.keep_scan(scan)
+
+    def merge_record(
+        self, scan: ScanEntry, record: Record, image: Array, labels: Array, annotated: Array | None
+    ) -> Merge:
+        """Bring in a record of another project; of two of a slice the newer counts, the other goes to the history."""
+        with self._lock:
+            self.needs_writing()
+            self._shelf.keep_scan(scan)
+            return self._shelf.merge(record, image, labels, annotated)
 
     def drop(self, scan: ScanEntry, index: int, axis: int = 0) -> None:
         """Take a slice's correction back: it counts no more, but stays in the scan's history."""
         with self._lock:
             old = self._shelf.records.get((scan.id, axis, index))
             if old is not None:
-                self._may_write()
+                self.needs_writing()
                 self._shelf.take_back(old)
 
     def records(self, scan: ScanEntry | None = None) -> tuple[Record, ...]:
@@ -357,9 +373,7 @@ class SampleStore:
             Where the disk has no room for it, or refuses.
         """
         scan = self.scan_for(volume, progress)
-        with self._lock:
-            self._may_write()
-            self._shelf.keep_scan(scan)
+        self.keep_scan(scan)
         path = self.folder / SCANS / scan.id / VOXELS
         if not path.is_file():
             write_voxels(path, volume, progress)
