@@ -18,7 +18,7 @@ from napari_llm4seg.volume import Volume
 from tests.io.geometry import GRIDS, SHAPES, corners
 from tests.io.made_dicom import made, save
 
-FILES = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FILES = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 Matrix = npt.NDArray[np.float64]
 
