@@ -9,7 +9,7 @@ import napari
 from napari.layers import Layer
 from qtpy.QtCore import QTimer
 
-from napari_llm4seg.gui.layers import layers_of
+from napari_llm4seg.gui.layer_tuples import layers_of
 from napari_llm4seg.volume import Volume
 
 PLUGIN, DOCK = "napari-llm4seg", "Segment"

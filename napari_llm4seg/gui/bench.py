@@ -145,7 +145,7 @@ def _run_stack(viewer: Any, dock: Any, stack: Any) -> tuple[list[float], float]:
     """Return the gaps between heartbeats in seconds while ``stack`` is segmented, and how long that took."""
     from napari.layers import Layer
 
-    from napari_llm4seg.gui.layers import layers_of
+    from napari_llm4seg.gui.layer_tuples import layers_of
 
     for item in layers_of([stack]):
         viewer.add_layer(Layer.create(*item))

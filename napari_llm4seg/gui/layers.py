@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,6 @@ from napari_llm4seg.gui.grid import grid_shape as grid_shape
 from napari_llm4seg.gui.grid import n_slices as n_slices
 from napari_llm4seg.gui.state.look import Look
 from napari_llm4seg.volume import Unit, Volume
-
-LayerTuple = tuple[Any, dict[str, Any], str]
 
 # Everything this plugin keeps in a layer's metadata lies under this key.
 KEY = "napari_llm4seg"
@@ -245,48 +243,3 @@ def words_of(layer: Layer) -> str:
         extra = "" if np.allclose(spacing, 1) else ", " + " × ".join(f"{n:.3g}" for n in reversed(spacing))
         return f"{size}{colour}{extra}, no physical size"
     return f"{size}{colour}, " + " × ".join(f"{n:.3g}" for n in reversed(spacing)) + " mm"
-
-
-def layer_tuples(volume: Volume) -> list[LayerTuple]:
-    """Return ``volume`` as napari layer tuples: colour as one rgb layer, other channels as one layer each."""
-    where = _place(volume)
-    base = {"name": volume.name, "metadata": dict(volume.metadata), **where}
-    data = volume.data
-    if volume.kind == "label":
-        style = class_style(tuple(volume.metadata["classes"])) if volume.metadata.get("classes") else {}
-        return [(_squeeze(data[0]), {**base, **style}, "labels")]
-    if volume.channels in (3, 4) and np.dtype(data.dtype) == np.uint8:
-        stacked = np.moveaxis(data, 0, -1) if isinstance(data, np.ndarray) else data.transpose(1, 2, 3, 0)
-        return [(_squeeze(stacked), {**base, "rgb": True}, "image")]
-    several = volume.channels > 1
-    return [
-        (_squeeze(data[c]), {**base, "name": f"{volume.name} · channel {c + 1}" if several else volume.name}, "image")
-        for c in range(volume.channels)
-    ]
-
-
-def layers_of(volumes: Sequence[Volume]) -> list[LayerTuple]:
-    """Return the layer tuples of several volumes; masks that come with an image are there, but hidden at first."""
-    tuples = [item for volume in volumes for item in layer_tuples(volume)]
-    if any(kind == "image" for _, _, kind in tuples):
-        for _, options, kind in tuples:
-            options["visible"] = kind == "image"
-    return tuples
-
-
-def _squeeze(data: Any) -> Any:
-    return data[0] if data.shape[0] == 1 else data
-
-
-def _place(volume: Volume) -> dict[str, Any]:
-    ndim = 2 if volume.n_slices == 1 else 3
-    part = volume.affine[3 - ndim :, 3 - ndim :]
-    matrix, origin = part[:ndim, :ndim], part[:ndim, ndim]
-    units: Mapping[str, Any] = {"units": ("mm" if volume.unit == "mm" else "pixel",) * ndim}
-    diagonal = np.diag(matrix)
-    if np.allclose(matrix, np.diag(diagonal)) and (diagonal > 0).all():
-        return {"scale": tuple(diagonal), "translate": tuple(origin), **units}
-    if ndim == 2:
-        # One slice that lies askew in the patient: shown flat, with its own pixel size.
-        return {"scale": volume.spacing[1:], **units}
-    return {"affine": part, **units}

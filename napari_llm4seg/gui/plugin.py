@@ -1,11 +1,10 @@
-"""What the manifest names: the dock, the reader and the sample scans."""
+"""What the manifest names: the dock and the sample scans."""
 
 from __future__ import annotations
 
 import atexit
 import weakref
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qtpy.QtCore import QEvent
@@ -20,7 +19,7 @@ from napari_llm4seg.gui.controllers.measure import MeasureController
 from napari_llm4seg.gui.controllers.ports import ModelSource
 from napari_llm4seg.gui.controllers.segment import SegmentController
 from napari_llm4seg.gui.dispatch import Dispatcher
-from napari_llm4seg.gui.layers import LayerTuple, layer_tuples, layers_of
+from napari_llm4seg.gui.layer_tuples import LayerTuple, layers_of
 from napari_llm4seg.gui.mask_port import NapariMasks
 from napari_llm4seg.gui.models import SAMPLES, Models, sample
 from napari_llm4seg.gui.state.session import Session, session_for
@@ -126,22 +125,6 @@ def _closer(parts: Sequence[Part], dispatcher: Dispatcher) -> Callable[..., None
             left.pop().close()
 
     return close
-
-
-def get_reader(path: Any) -> Callable[[Any], list[LayerTuple]] | None:
-    """Return a napari reader for one path that ``napari_llm4seg.io`` knows, else None."""
-    from napari_llm4seg.io import FORMATS
-
-    if not isinstance(path, (str, Path)):
-        return None
-    name = str(path).lower()
-    return _read if Path(path).is_dir() or name.endswith(tuple(FORMATS)) else None
-
-
-def _read(path: Any) -> list[LayerTuple]:
-    from napari_llm4seg.io import read
-
-    return layer_tuples(read(path))
 
 
 def _sample(key: str) -> list[LayerTuple]:

@@ -9,11 +9,11 @@ from napari.layers import Image, Layer
 
 from napari_llm4seg.gui.controllers.ports import ResultSpec, ScanInfo
 from napari_llm4seg.gui.grid import frame_kind, frames_in_words, n_frames, n_slices, on_show, stack_of
+from napari_llm4seg.gui.layer_tuples import layers_of
 from napari_llm4seg.gui.layers import (
     find_layer,
     is_scan,
     layer_id,
-    layers_of,
     look_of,
     modality_of,
     problem_of,
@@ -22,6 +22,7 @@ from napari_llm4seg.gui.layers import (
 )
 from napari_llm4seg.gui.results import Result, begin
 from napari_llm4seg.gui.watch import LayerWatch
+from napari_llm4seg.io import TimeStack
 from napari_llm4seg.volume import Volume
 
 
@@ -53,7 +54,7 @@ class NapariPort:
     def begin_result(self, scan_id: str, spec: ResultSpec) -> Result:
         return begin(self._viewer, self._layer(scan_id), spec)
 
-    def add_volumes(self, volumes: Sequence[Volume]) -> None:
+    def add_volumes(self, volumes: Sequence[Volume | TimeStack]) -> None:
         """Add the volumes as layers, the first image selected."""
         added = [self._viewer.add_layer(Layer.create(*item)) for item in layers_of(volumes)]
         images = [layer for layer in added if isinstance(layer, Image)]

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
     from napari_llm4seg.io._dicom_series import SeriesInfo
 
-__all__ = ["FORMATS", "WRITERS", "TimeStack", "read", "read_stack", "series", "write"]
+__all__ = [
+    "FORMATS",
+    "WRITERS",
+    "TimeStack",
+    "companions",
+    "is_readable_folder",
+    "read",
+    "read_stack",
+    "series",
+    "write",
+]
 
 # Suffix -> module of this package.
 FORMATS: dict[str, str] = {
@@ -142,6 +152,30 @@ def series(path: PathLike) -> list[SeriesInfo]:
         return []
     found: list[SeriesInfo] = _module("dicom").list_series(path)
     return found
+
+
+def companions(path: PathLike) -> list[Path]:
+    """Return what belongs to the scan at ``path`` and is read for itself: the label images of an OME-Zarr.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at ``path``, or it cannot be read.
+    """
+    path = existing(path)
+    if format_of(path) != "ome_zarr":
+        return []
+    found: list[Path] = _module("ome_zarr").labels_in(path)
+    return found
+
+
+def is_readable_folder(folder: PathLike) -> bool:
+    """Return whether a folder looks like zarr or DICOM, by a glance at its first files."""
+    folder = Path(folder)
+    if is_zarr(folder):
+        return True
+    holds: bool = _module("_dicom_headers").holds_dicom(folder)
+    return holds
 
 
 def format_of(path: Path) -> str:

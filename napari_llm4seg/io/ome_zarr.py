@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_llm4seg.config import CLASS_COLOURS
 from napari_llm4seg.errors import InputError, one_line
-from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of
+from napari_llm4seg.io._files import PathLike, existing, is_zarr, plain, reading, stem_of
 from napari_llm4seg.io._own import KEY, from_text
 from napari_llm4seg.io._time import TimeStack
 from napari_llm4seg.volume import Kind, Unit, Volume
@@ -91,12 +91,11 @@ def labels_in(path: PathLike) -> list[Path]:
 
     path = existing(path)
     with reading(path, "an OME-Zarr image"):
-        group, place, _ = _image_group(path)
-        found = group.get("labels") if isinstance(group, zarr.Group) else None
-        if not isinstance(found, zarr.Group):
-            return []
-        names = _ome(found).get("labels") or sorted(found.group_keys())
-        return [place / "labels" / str(name) for name in names if str(name) in found]
+        _, place, _ = _image_group(path)
+        folder = place / "labels"
+        named = _ome(zarr.open_group(str(folder), mode="r")).get("labels") if is_zarr(folder) else None
+        names = named or sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        return [folder / str(name) for name in names if is_zarr(folder / str(name))]
 
 
 def _read(path: Path) -> Volume | TimeStack:

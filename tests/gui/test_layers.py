@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.gui import layers
-from napari_llm4seg.volume import Volume, affine_from_spacing
 
 steps = st.floats(0.1, 8, allow_nan=False)
 offsets = st.floats(-200, 200, allow_nan=False)
@@ -97,25 +96,6 @@ def test_a_layer_s_place_in_the_world_reaches_the_volume(scale, translate, angle
     assert volume.unit == "mm"
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.tuples(steps, steps, steps), st.tuples(offsets, offsets, offsets), st.booleans(), st.integers(1, 3))
-def test_volume_to_layer_and_back_keeps_the_grid(spacing, origin, flipped, depth):
-    affine = affine_from_spacing(spacing)
-    affine[:3, 3] = origin
-    if flipped and depth > 1:
-        affine[0] *= -1
-    if depth == 1:
-        affine[0] = (1, 0, 0, 0)  # a 2-D layer has no place along z
-    volume = Volume(np.zeros((1, depth, 6, 7), np.uint8), affine, unit="mm", name="s", metadata={"a": 1})
-    ((data, options, kind),) = layers.layer_tuples(volume)
-    layer = Layer.create(data, options, kind)
-    assert layer.ndim == (2 if depth == 1 else 3)
-    again = layers.volume_from_layer(layer)
-    np.testing.assert_allclose(again.affine, affine, atol=1e-6)
-    assert again.unit == "mm"
-    assert again.metadata == {"a": 1}
-
-
 def test_micrometres_become_millimetres():
     layer = Image(np.zeros((4, 5)), scale=(500, 250), units=("um", "um"))
     volume = layers.volume_from_layer(layer)
@@ -132,23 +112,6 @@ def test_pixels_stay_pixels():
 def test_words_give_x_first_and_the_unit():
     layer = Image(np.zeros((78, 512, 500), np.uint8), scale=(3, 0.8, 0.75), units=("mm",) * 3)
     assert layers.words_of(layer) == "500 × 512 × 78, 0.75 × 0.8 × 3 mm"
-
-
-def test_colour_and_channels():
-    colour = Volume(np.zeros((3, 1, 30, 40), np.uint8), name="photo")
-    ((data, options, kind),) = layers.layer_tuples(colour)
-    assert (data.shape, options["rgb"], kind) == ((30, 40, 3), True, "image")
-    two = Volume(np.zeros((2, 4, 30, 40), np.uint16), name="pet")
-    assert [options["name"] for _, options, _ in layers.layer_tuples(two)] == ["pet · channel 1", "pet · channel 2"]
-
-
-def test_masks_that_come_with_an_image_are_hidden_at_first():
-    image = Volume(np.zeros((1, 1, 6, 7), np.uint8))
-    mask = Volume(np.ones((1, 1, 6, 7), np.uint8), kind="label", metadata={"classes": ((1, "lesion", "#E69F00"),)})
-    tuples = layers.layers_of([image, mask])
-    assert [options["visible"] for _, options, _ in tuples] == [True, False]
-    assert list(tuples[1][1]["features"]["class"]) == ["background", "lesion"]
-    assert "visible" not in layers.layers_of([mask])[0][1]
 
 
 def test_class_colours_and_names():

@@ -158,25 +158,11 @@ def test_a_dock_closed_during_a_run_stops_it_and_the_next_one_goes_on(opened, qt
     assert again.slice_button.isEnabled()
 
 
-def test_the_reader_and_the_samples_give_layers(tmp_path):
+def test_the_samples_give_layers():
     from napari.layers import Layer
 
     from napari_llm4seg.gui import plugin
-    from napari_llm4seg.io import write
-    from napari_llm4seg.volume import Volume, affine_from_spacing
 
-    path = write(
-        tmp_path / "ct.nii.gz", Volume(square((1, 5, 40, 50)), affine_from_spacing((3, 1, 0.5)), unit="mm", name="ct")
-    )
-    reader = plugin.get_reader(str(path))
-    ((data, options, kind),) = reader(str(path))
-    layer = Layer.create(data, options, kind)
-    assert layer.data.shape == (5, 40, 50)
-    np.testing.assert_allclose(
-        np.abs(layer.data_to_world((1, 1, 1)) - np.array(layer.data_to_world((0, 0, 0)))), (3, 1, 0.5)
-    )
-    assert plugin.get_reader([str(path), str(path)]) is None
-    assert plugin.get_reader("notes.txt") is None
     for make in (plugin.sample_ultrasound_phantom, plugin.sample_ct_phantom, plugin.sample_real_ct):
         tuples = make()
         layers = [Layer.create(*item) for item in tuples]

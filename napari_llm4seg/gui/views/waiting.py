@@ -1,0 +1,62 @@
+"""Waiting for a reader that napari calls in the window's thread, without the window standing still."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from qtpy.QtCore import QEventLoop, Qt, QTimer
+from qtpy.QtWidgets import QApplication, QProgressDialog
+
+T = TypeVar("T")
+
+_SHOWN_AFTER_MS = 500
+_LOOK_EVERY_MS = 20
+
+
+def wait_for(work: Callable[[], T], words: str) -> T | None:
+    """Return what ``work`` gives, done in a thread; after half a second a dialog says what is waited for.
+
+    The dialog keeps clicks away from the rest of the window, which goes on being drawn. Cancelled, the thread is left
+    to end by itself and None is returned. Errors of ``work`` are raised here.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="llm4seg-reading", daemon=True)
+    thread.start()
+    thread.join(_LOOK_EVERY_MS / 1000)
+    if thread.is_alive() and not _watch(thread, words):
+        return None
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+def _watch(thread: threading.Thread, words: str) -> bool:
+    """Let the window live until ``thread`` has ended; return False if a person cancelled before."""
+    parent: Any = QApplication.activeWindow()
+    dialog = QProgressDialog(f"{words}…", "Cancel", 0, 0, parent)
+    dialog.setWindowTitle("LLM4Seg")
+    dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
+    dialog.setMinimumDuration(_SHOWN_AFTER_MS)
+    dialog.setAutoClose(False)
+    dialog.setValue(0)
+    loop, timer = QEventLoop(), QTimer()
+    timer.timeout.connect(lambda: None if thread.is_alive() else loop.quit())
+    dialog.canceled.connect(loop.quit)
+    timer.start(_LOOK_EVERY_MS)
+    loop.exec_()
+    timer.stop()
+    cancelled = dialog.wasCanceled()
+    dialog.canceled.disconnect(loop.quit)
+    dialog.close()
+    dialog.deleteLater()
+    return not cancelled
