@@ -64,6 +64,7 @@ WRITERS: dict[str, str] = {
     ".mha": "itk_write",
     ".dcm": "dicom_seg_write",
     ".zarr": "ome_zarr_write",
+    ".json": "coco",
 }
 # What a result needs of the scan it was made from, to lie on that grid as the scan's own file says it.
 _GRID_KEYS = ("nifti", "dicom", "source_path")
@@ -71,7 +72,7 @@ _READABLE = (
     "NIfTI (.nii, .nii.gz), DICOM (.dcm or a folder), NRRD, MetaImage (.mha, .mhd), OME-Zarr (.zarr), TIFF, PNG, JPEG, "
     "BMP or .npy"
 )
-_WRITABLE = ".nii.gz, .nrrd, .mha, .dcm (DICOM-SEG), .zarr, .tif, .npy, or .png for a single slice"
+_WRITABLE = ".nii.gz, .nrrd, .mha, .dcm (DICOM-SEG), .zarr, .tif, .npy; .png or .json (COCO) for a single slice"
 
 
 def _module(name: str) -> ModuleType:
@@ -203,7 +204,8 @@ def write(path: PathLike, result: Prediction | Volume, like: Volume | None = Non
     ----------
     path : str or path
         Suffix ``.nii.gz``, ``.nii``, ``.nrrd`` (``.seg.nrrd``), ``.mha``, ``.dcm`` (DICOM-SEG of a DICOM
-        scan), ``.zarr`` (OME-Zarr), ``.tif``, ``.tiff``, ``.npy``, or ``.png`` for a single slice.
+        scan), ``.zarr`` (OME-Zarr), ``.tif``, ``.tiff``, ``.npy``; for a single slice also ``.png`` or
+        ``.json`` (COCO).
     result : Prediction or Volume
         Of a prediction the labels are written; the values in the file are the label values.
     like : Volume, optional
