@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_llm4seg.volume import Prediction, Volume
 
 # Those of io.WRITERS, which is not imported here because it brings numpy.
-FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".dcm", ".zarr", ".tif", ".tiff", ".npy", ".png")
+FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".dcm", ".zarr", ".tif", ".tiff", ".npy", ".png", ".json")
 DEFAULT_MODEL = "breast-ultrasound"
 
 Model = Annotated[
@@ -47,7 +47,10 @@ def segment(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="A folder, or for one scan a file: .nii.gz, .nrrd, .mha, .dcm, .zarr, .tif, .png, .npy."
+            "-o",
+            "--out",
+            help="A folder, or for one scan a file: .nii.gz, .nrrd, .mha, .dcm, .zarr, .tif, .png, .npy; "
+            "or one .json (COCO) for images.",
         ),
     ] = None,
     model: Model = None,
@@ -92,6 +95,10 @@ def segment(
         raise WrongUse("INPUT... and -o OUT are needed: the scans, and a folder or file for their masks.")
     single = names_a_file(out)
     _check_use(inputs, out, single, overlay, probabilities)
+    if out.suffix.lower() == ".json" and single:
+        from napari_llm4seg.cli.coco import run_coco
+
+        return run_coco(along(open_model(model, device), axis), inputs, out, time_point, as_json)
     folder = inputs[0] if len(inputs) == 1 and inputs[0].is_dir() and series is None else None
     if folder is not None:
         from napari_llm4seg.cli.batch import cases_of, run_folder
@@ -164,13 +171,16 @@ def names_a_file(out: Path) -> bool:
 
 
 def _known() -> str:
-    return ".nii.gz, .nrrd, .mha, .dcm (DICOM-SEG), .zarr, .tif, .npy or .png (one slice)"
+    return ".nii.gz, .nrrd, .mha, .dcm (DICOM-SEG), .zarr, .tif, .npy; .png or .json (COCO) for single slices"
 
 
 def _check_use(
     inputs: Sequence[Path], out: Path, single: bool, overlay: Path | None, probabilities: Path | None
 ) -> None:
-    if single and len(inputs) > 1:
+    coco = out.suffix.lower() == ".json" and single
+    if coco and (overlay or probabilities):
+        raise WrongUse("--overlay and --probabilities do not go with COCO annotations; give a folder with -o.")
+    if single and len(inputs) > 1 and not coco:
         raise WrongUse(f"{len(inputs)} scans need a folder for their masks; '{out}' is one file.")
     if (overlay or probabilities) and len(inputs) > 1:
         raise WrongUse("--overlay and --probabilities are for one scan at a time.")

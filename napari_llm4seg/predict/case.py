@@ -12,7 +12,7 @@ from napari_llm4seg.io.cases import CaseFile
 from napari_llm4seg.io.pairs import read_mask
 from napari_llm4seg.labels.classes import complete
 from napari_llm4seg.labels.measure import sizes
-from napari_llm4seg.predict.export import segment_to
+from napari_llm4seg.predict.export import Exported, segment_to
 from napari_llm4seg.predict.predictor import Predictor
 from napari_llm4seg.volume import Prediction, Volume
 
@@ -39,7 +39,7 @@ class Segmented:
 def segment_case(
     predictor: Predictor,
     case: CaseFile,
-    place: Callable[[Volume], Path],
+    place: Callable[[Volume], Path] | None,
     progress: OnProgress | None = None,
     cancel: Callable[[], bool] | None = None,
     keep_probabilities: bool = False,
@@ -50,19 +50,22 @@ def segment_case(
     ----------
     predictor : Predictor
     case : CaseFile
-    place : callable(Volume) -> Path
-        Where the mask goes; raises ``InputError`` where that place cannot hold it.
+    place : callable(Volume) -> Path, or None
+        Where the mask goes; raises ``InputError`` where that place cannot hold it. None writes nothing.
     progress, cancel, keep_probabilities
         As in ``Predictor.predict``.
     """
     volume = case.read()
-    prediction, written = segment_to(
-        place(volume), predictor, volume, progress=progress, cancel=cancel, keep_probabilities=keep_probabilities
-    )
+    how: dict[str, Any] = {"progress": progress, "cancel": cancel, "keep_probabilities": keep_probabilities}
+    written: Exported | None = None
+    if place is None:
+        prediction = predictor.predict(volume, **how)
+    else:
+        prediction, written = segment_to(place(volume), predictor, volume, **how)
     said = [*volume.metadata.get("messages", ()), *prediction.provenance.get("messages", ())]
     facts = {
-        "output": str(written.output),
-        "record": str(written.record),
+        "output": written and str(written.output),
+        "record": written and str(written.record),
         "shape": list(volume.grid),
         "spacing": list(volume.spacing),
         "unit": volume.unit,
