@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
-import weakref
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
-
-from qtpy.QtCore import QEvent
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from napari_llm4seg.gui.class_port import NapariClasses
 from napari_llm4seg.gui.controllers.batch import BatchController
@@ -18,7 +14,7 @@ from napari_llm4seg.gui.controllers.masks import MaskController
 from napari_llm4seg.gui.controllers.measure import MeasureController
 from napari_llm4seg.gui.controllers.ports import ModelSource
 from napari_llm4seg.gui.controllers.segment import SegmentController
-from napari_llm4seg.gui.dispatch import Dispatcher
+from napari_llm4seg.gui.dock import Docked, Part
 from napari_llm4seg.gui.layer_tuples import LayerTuple, layers_of
 from napari_llm4seg.gui.mask_port import NapariMasks
 from napari_llm4seg.gui.models import SAMPLES, Models, sample
@@ -26,22 +22,12 @@ from napari_llm4seg.gui.state.session import Session, session_for
 from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.viewer_port import NapariPort
 from napari_llm4seg.gui.views.segment_dock import SegmentWidget
-from napari_llm4seg.jobs import ThreadRunner
 
 if TYPE_CHECKING:
     import napari
 
-_RUNNERS: weakref.WeakSet[ThreadRunner] = weakref.WeakSet()
 
-
-@atexit.register
-def _wait_for_jobs() -> None:
-    """Let running jobs end before the interpreter goes: a thread inside torch must not outlive it."""
-    for runner in list(_RUNNERS):
-        runner.close(timeout=3.0)
-
-
-class SegmentDock(SegmentWidget):
+class SegmentDock(Docked, SegmentWidget):
     """The **Segment** dock widget.
 
     Parameters
@@ -55,13 +41,6 @@ class SegmentDock(SegmentWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer, models: ModelSource | None = None) -> None:
         super().__init__(SAMPLES)
         settings = Settings.load()
-        dispatcher = Dispatcher()
-
-        def make_runner() -> ThreadRunner:
-            runner = ThreadRunner(dispatcher.post)
-            _RUNNERS.add(runner)
-            return runner
-
         session = session_for(napari_viewer)
         port = NapariPort(napari_viewer)
         source: Any = models or Models(settings.models)
@@ -70,37 +49,16 @@ class SegmentDock(SegmentWidget):
             port,
             source,
             self,
-            make_runner,
+            self.make_runner,
             settings,
-            dispatcher.post,
+            self.dispatcher.post,
         )
         self.masks = MaskController(session, NapariMasks(napari_viewer), self.mask_row)
-        tools = mask_tools(session, napari_viewer, self, make_runner)
-        self.batches = BatchController(session, source, self.batch, make_runner, self.controller.config, port.show_case)
-        parts: tuple[Part, ...] = (self.controller, self.masks, *tools, self.batches)
-        self._docked = False
-        self._close = _closer(parts, dispatcher)
-        self.destroyed.connect(self._close)
-        for part in parts:
-            part.start()
-
-    def event(self, event: Any) -> bool:
-        """Notice that the dock was closed: napari then takes this widget out of it, and keeps nothing of it."""
-        if event.type() == QEvent.Type.ParentChange:
-            if self.parent() is not None:
-                self._docked = True
-            elif self._docked:
-                self._close()
-                self.deleteLater()
-        return bool(super().event(event))
-
-
-class Part(Protocol):
-    """A controller of the dock."""
-
-    def start(self) -> None: ...
-
-    def close(self) -> None: ...
+        tools = mask_tools(session, napari_viewer, self, self.make_runner)
+        self.batches = BatchController(
+            session, source, self.batch, self.make_runner, self.controller.config, port.show_case
+        )
+        self.begin((self.controller, self.masks, *tools, self.batches))
 
 
 def mask_tools(session: Session, viewer: Any, dock: SegmentWidget, make_runner: Callable[[], Any]) -> tuple[Part, ...]:
@@ -113,18 +71,6 @@ def mask_tools(session: Session, viewer: Any, dock: SegmentWidget, make_runner: 
         CleanUpController(session, masks, classes, legend.classes, dock.clean_up, make_runner()),
         ExportController(session, masks, dock.export, make_runner()),
     )
-
-
-def _closer(parts: Sequence[Part], dispatcher: Dispatcher) -> Callable[..., None]:
-    """Return what ends the controllers, once; it holds no reference to the widget that is being destroyed."""
-    left = list(parts)
-
-    def close(*_: Any) -> None:
-        dispatcher.close()
-        while left:
-            left.pop().close()
-
-    return close
 
 
 def _sample(key: str) -> list[LayerTuple]:

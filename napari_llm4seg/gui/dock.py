@@ -1,0 +1,84 @@
+"""What every dock widget of the plugin does: start its controllers, and stop them when it is closed."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from qtpy.QtCore import QEvent
+
+from napari_llm4seg.gui.dispatch import Dispatcher
+from napari_llm4seg.jobs import ThreadRunner
+
+PLUGIN = "napari-llm4seg"
+_RUNNERS: weakref.WeakSet[ThreadRunner] = weakref.WeakSet()
+
+
+@atexit.register
+def _wait_for_jobs() -> None:
+    """Let running jobs end before the interpreter goes: a thread inside torch must not outlive it."""
+    for runner in list(_RUNNERS):
+        runner.close(timeout=3.0)
+
+
+class Part(Protocol):
+    """A controller of a dock."""
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Docked:
+    """Mixed into a dock's widget, before it: carries calls into the window's thread and ends what runs.
+
+    Call ``begin`` once with the controllers, after the widget was made.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.dispatcher = Dispatcher()
+        self._docked = False
+        self._close: Callable[..., None] = lambda *_: None
+
+    def make_runner(self) -> ThreadRunner:
+        """Return a runner whose callbacks arrive in the window's thread."""
+        runner = ThreadRunner(self.dispatcher.post)
+        _RUNNERS.add(runner)
+        return runner
+
+    def begin(self, parts: Sequence[Part]) -> None:
+        """Start the controllers; they are closed with the dock, the last one first."""
+        self._close = _closer(parts, self.dispatcher)
+        self.destroyed.connect(self._close)  # type: ignore[attr-defined]
+        for part in parts:
+            part.start()
+
+    def event(self, event: Any) -> bool:
+        """Notice that the dock was closed: napari then takes this widget out of it, and keeps nothing of it."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:  # type: ignore[attr-defined]
+                self._docked = True
+            elif self._docked:
+                self._close()
+                self.deleteLater()  # type: ignore[attr-defined]
+        return bool(super().event(event))  # type: ignore[misc]
+
+
+def _closer(parts: Sequence[Part], dispatcher: Dispatcher) -> Callable[..., None]:
+    """Return what ends the controllers, once; it holds no reference to the widget that is being destroyed."""
+    left = list(parts)
+
+    def close(*_: Any) -> None:
+        dispatcher.close()
+        while left:
+            left.pop().close()
+
+    return close
+
+
+def open_beside(viewer: Any, dock: str) -> None:
+    """Open another dock of the plugin, by its name in the manifest, in a tab beside those there are."""
+    viewer.window.add_plugin_dock_widget(PLUGIN, dock, tabify=True)
