@@ -47,13 +47,13 @@ def agreement_table(found: tuple[ClassAgreement, ...]) -> Table | None:
         return None
     unit = "mm" if found[0].unit == "mm" else "px"
     return Table(
-        heading=("Class", "Dice", "IoU", f"HD95 {unit}", f"SD {found[0].tolerance:g} {unit}"),
+        heading=("Class", "Dice", "IoU", f"HD95 {unit}", "NSD"),
         tooltips=(
             "The class",
             "Dice coefficient, 0 to 1",
             "Intersection over union, 0 to 1",
             "95th percentile Hausdorff distance of the surfaces; – where one mask lacks the class",
-            f"Surface Dice: part of both surfaces within {found[0].tolerance:g} {unit} of the other",
+            f"Normalised surface Dice: part of both surfaces within {found[0].tolerance:g} {unit} of the other",
         ),
         rows=tuple(
             (item.name, f"{item.dice:.3f}", f"{item.iou:.3f}", item.hd95_words(), f"{item.surface_dice:.3f}")

@@ -18,7 +18,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_llm4seg.gui.views.abstract.clean_up import CleanUpActions, CleanUpState
-from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, MessageLine, Section, button, show_button
+from napari_llm4seg.gui.views.abstract.common import Message
+from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, MessageLine, Section, button, reveal, show_button
 
 # Sizes in these units are given without decimals.
 _WHOLE = ("mm³", "voxels", "px")
@@ -31,6 +32,7 @@ class CleanUpSection(Section):
         super().__init__("Clean up")
         self._actions: CleanUpActions | None = None
         self._started: QPushButton | None = None
+        self._said: Message | None = None
         self.class_box = ChoiceBox("Class to clean up")
         self.slice_radio, self.volume_radio = QRadioButton("this slice"), QRadioButton("whole volume")
         self._where = QButtonGroup(self)
@@ -129,6 +131,9 @@ class CleanUpSection(Section):
         self.class_box.setEnabled(bool(state.classes) and not state.busy)
         self.bar.show_progress(state.progress)
         self.message.show_message(state.message)
+        if state.message is not None and state.message != self._said:
+            reveal(self.message)
+        self._said = state.message
 
     def _do(self, name: str, *values: Any) -> None:
         if self._actions is not None:

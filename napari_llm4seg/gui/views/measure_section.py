@@ -20,9 +20,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
+from napari_llm4seg.gui.views.abstract.common import Message
 from napari_llm4seg.gui.views.abstract.measure import MeasureActions, MeasureState, Table
 from napari_llm4seg.gui.views.class_list import swatch
-from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, MessageLine, Section, button, show_button
+from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, MessageLine, Section, button, reveal, show_button
 
 _MOST_ROWS = 8
 # Of a class's name this much is seen at least, in characters; beyond that the table scrolls sideways.
@@ -68,16 +69,14 @@ class MeasureTable(QTableWidget):
                 self.setItem(row, column, _cell(text, column, f"{cells[0]}: {table.heading[column]} {text}"))
             if table.colours:
                 self.item(row, 0).setIcon(swatch(table.colours[row], self.fontMetrics().height()))
-        self._widen()
         self.resizeRowsToContents()
-        rows = sum(self.rowHeight(row) for row in range(min(len(table.rows), _MOST_ROWS)))
-        self.setFixedHeight(rows + self.horizontalHeader().sizeHint().height() + 2 * self.frameWidth() + 2)
+        self._fit()
 
     def resizeEvent(self, event: Any) -> None:
         super().resizeEvent(event)
-        self._widen()
+        self._fit()
 
-    def _widen(self) -> None:
+    def _fit(self) -> None:
         """Give figures what they need and the names the rest; Qt's own way leaves no room for names in a dock."""
         if self._table is None:
             return
@@ -92,6 +91,11 @@ class MeasureTable(QTableWidget):
         left = max(least, self.viewport().width() - sum(needed[1:]))
         for column, width in enumerate([left, *needed[1:]]):
             self.setColumnWidth(column, width)
+        rows = sum(self.rowHeight(row) for row in range(min(self.rowCount(), _MOST_ROWS)))
+        height = rows + header.sizeHint().height() + 2 * self.frameWidth() + 2
+        if left + sum(needed[1:]) > self.viewport().width():
+            height += self.horizontalScrollBar().sizeHint().height()
+        self.setFixedHeight(height)
 
 
 def _cell(text: str, column: int, tooltip: str) -> QTableWidgetItem:
@@ -113,6 +117,8 @@ class MeasureSection(Section):
         super().__init__("Measure")
         self._actions: MeasureActions | None = None
         self._state = MeasureState()
+        self._said: Message | None = None
+        self._focus_back = False
         self.measure_button, self.cancel_button = button("Measure", ""), button("Cancel", "")
         self.copy_button, self.save_button = button("Copy", ""), button("Save CSV…", "")
         self.measures, self.agreement = MeasureTable("Measures"), MeasureTable("Agreement with the other mask")
@@ -169,6 +175,7 @@ class MeasureSection(Section):
         self._state = state
         self.setVisible(state.shown)
         self.summary.show_text(state.summary)
+        self._focus_back = self._focus_back or (self.measure_button.hasFocus() and not state.measure.enabled)
         for pressed, shown in (
             (self.measure_button, state.measure),
             (self.cancel_button, state.cancel),
@@ -176,6 +183,10 @@ class MeasureSection(Section):
             (self.save_button, state.save),
         ):
             show_button(pressed, shown)
+        if self._focus_back and state.measure.enabled:
+            # a button that cannot be pressed loses the keyboard; it gets it back
+            self.measure_button.setFocus()
+            self._focus_back = False
         self.measures.show_table(state.measures)
         self.agreement.show_table(state.agreement)
         self.note.setText(state.note)
@@ -190,6 +201,9 @@ class MeasureSection(Section):
             self.tolerance.setSuffix(f" {state.unit}")
         self.bar.show_progress(state.progress)
         self.message.show_message(state.message)
+        if state.message is not None and state.message != self._said:
+            reveal(self.message)
+        self._said = state.message
 
     def put_on_clipboard(self, text: str) -> None:
         QGuiApplication.clipboard().setText(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QPlainTextEdit,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QStyle,
     QStyleOptionComboBox,
@@ -203,6 +204,19 @@ class MessageLine(QWidget):
         self.text.setAccessibleName(f"{_SPOKEN[message.kind]}: {message.text}")
         self.more.setVisible(bool(message.details))
         self.details.setPlainText(message.details)
+
+
+def reveal(widget: QWidget) -> None:
+    """Scroll the dock, once it has laid itself out, so far that ``widget`` is seen."""
+    area = widget.parentWidget()
+    while area is not None and not isinstance(area, QScrollArea):
+        area = area.parentWidget()
+    if area is not None:
+        later = QTimer(widget)
+        later.setSingleShot(True)
+        later.timeout.connect(lambda: area.ensureWidgetVisible(widget, 0, 4))
+        later.timeout.connect(later.deleteLater)
+        later.start(0)
 
 
 class Bar(QProgressBar):

@@ -145,10 +145,10 @@ def test_against_another_mask(bench, tmp_path):
     bench.controller.choose_other(layer_id(other))
     assert [choice.label for choice in bench.state.others] == ["no other mask", "other"]
     table = bench.state.agreement
-    assert table.heading == ("Class", "Dice", "IoU", "HD95 mm", "SD 1 mm")
+    assert table.heading == ("Class", "Dice", "IoU", "HD95 mm", "NSD")
     assert table.rows == (("liver", "0.800", "0.667", "1.00", "1.000"),)
     bench.controller.set_tolerance(0.5)
-    assert bench.state.agreement.heading[-1] == "SD 0.5 mm"
+    assert "within 0.5 mm" in bench.state.agreement.tooltips[-1]
     assert float(bench.state.agreement.rows[0][-1]) < 1
     assert "Compared with 'other'" in bench.state.note
     bench.controller.save_csv(tmp_path / "table.csv")

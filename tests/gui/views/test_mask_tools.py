@@ -168,6 +168,15 @@ def test_the_table_fits_the_dock_and_says_its_colours(measure):
     assert not widget.cancel_button.isVisible()
 
 
+def test_a_table_that_is_too_wide_scrolls_and_shows_all_its_rows(measure):
+    widget, _ = measure
+    wide = tuple((f"class {i}", "123456789.0", "12345", "-12345 ± 123456", "123456") for i in range(3))
+    widget.show_state(replace(MEASURES, measures=replace(MEASURES.measures, rows=wide, colours=("#E69F00",) * 3)))
+    table = widget.measures
+    assert table.horizontalHeader().length() > table.viewport().width()
+    assert table.rowViewportPosition(2) + table.rowHeight(2) <= table.viewport().height()
+
+
 def test_the_section_asks_its_controller(qtbot, measure, monkeypatch, tmp_path):
     from qtpy.QtWidgets import QFileDialog
 
