@@ -134,6 +134,16 @@ def _open_up(path: Path, usual: int) -> None:
         path.chmod(usual & 0o666)
 
 
+def sync_tree(folder: Path) -> None:
+    """Wait until the disk has everything in ``folder``."""
+    for path in folder.rglob("*"):
+        if path.is_file() and os.access(path, os.W_OK):
+            _sync(path)
+        elif path.is_dir():
+            sync_folder(path)
+    sync_folder(folder)
+
+
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 

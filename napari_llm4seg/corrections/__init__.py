@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_llm4seg.corrections.store import Restored, SampleStore
     from napari_llm4seg.corrections.suggest import Suggester, Suggestion
     from napari_llm4seg.corrections.transfer import export_zip, import_zip, merge
+    from napari_llm4seg.corrections.versions import Version, Versions
     from napari_llm4seg.corrections.writer import Writer
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "ScanEntry",
     "Suggester",
     "Suggestion",
+    "Version",
+    "Versions",
     "Writer",
     "export_zip",
     "import_zip",
@@ -43,6 +46,8 @@ _HOME = {
     "ScanEntry": "manifest",
     "Suggester": "suggest",
     "Suggestion": "suggest",
+    "Version": "versions",
+    "Versions": "versions",
     "Writer": "writer",
     "export_zip": "transfer",
     "import_zip": "transfer",

@@ -34,17 +34,20 @@ _ID = r"^[a-z0-9][a-z0-9_-]{0,60}-[0-9a-f]{12}$"
 _Row = tuple[float, float, float, float]
 
 
-class _Manifest(BaseModel):
+class Manifest(BaseModel):
+    """A JSON file of a project; keys that a later program has written are passed over."""
+
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class ProjectInfo(_Manifest):
-    """``project.json``."""
+class ProjectInfo(Manifest):
+    """``project.json``; ``held_back`` are the image digests of the slices that judge and never train."""
 
     format: Literal["napari-llm4seg-project/1"] = "napari-llm4seg-project/1"
     name: str = Field(min_length=1, max_length=200)
     created: str = Field(default_factory=now, max_length=40)
     classes: tuple[ClassSpec, ...] = ()
+    held_back: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _distinct(self) -> ProjectInfo:
@@ -53,7 +56,7 @@ class ProjectInfo(_Manifest):
         return self
 
 
-class ScanEntry(_Manifest):
+class ScanEntry(Manifest):
     """``scan.json``: a scan, known by its voxels wherever its file lies.
 
     Attributes
@@ -143,7 +146,7 @@ def _relative(source: str, folder: Path) -> str:
         return ""
 
 
-_Model = TypeVar("_Model", bound=_Manifest)
+_Model = TypeVar("_Model", bound=Manifest)
 
 
 def read_manifest(path: Path, model: type[_Model], what: str) -> _Model:
@@ -161,7 +164,7 @@ def read_manifest(path: Path, model: type[_Model], what: str) -> _Model:
         raise InputError(f"'{path}': {explain(error, f'this {what}')}") from error
 
 
-def write_manifest(path: Path, manifest: _Manifest) -> None:
+def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write a manifest whole, and onto the disk."""
     write_text(path, manifest.model_dump_json(indent=2) + "\n", durable=True)
 

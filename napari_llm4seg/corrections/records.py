@@ -69,6 +69,8 @@ class Record(BaseModel):
         Label values among them, 0 too, ascending.
     shape : (C, Y, X)
     image_dtype, labels_dtype : str
+    image_digest : str
+        sha256 over the image alone: by it a slice is known again after it was corrected anew.
     digest : str
         sha256 over everything a training sees of it: two records of the same digest teach the same.
     """
@@ -89,6 +91,7 @@ class Record(BaseModel):
     shape: tuple[int, int, int]
     image_dtype: str = Field(max_length=8)
     labels_dtype: Literal["|u1", "<u2"]
+    image_digest: str = Field(pattern=_DIGEST)
     digest: str = Field(pattern=_DIGEST)
 
     @property
@@ -151,7 +154,7 @@ def describe(
     """
     scan, axis, index = key
     counted = labels if annotated is None else labels[annotated]
-    taught = voxel_digest(image) + voxel_digest(as_trained(labels, annotated))
+    seen = voxel_digest(image)
     return Record(
         scan=scan,
         axis=axis,
@@ -163,11 +166,16 @@ def describe(
         shape=(image.shape[0], image.shape[1], image.shape[2]),
         image_dtype=image.dtype.str,
         labels_dtype="|u1" if labels.dtype == np.uint8 else "<u2",
-        digest=hashlib.sha256(taught).hexdigest(),
+        image_digest=seen.hex(),
+        digest=_taught(seen, labels, annotated),
         written=written,
         model=model,
         time=time or now(),
     )
+
+
+def _taught(image_digest: bytes, labels: Array, annotated: Array | None) -> str:
+    return hashlib.sha256(image_digest + voxel_digest(as_trained(labels, annotated))).hexdigest()
 
 
 def write_record(file: Path, record: Record, image: Array, labels: Array, annotated: Array | None) -> None:
@@ -231,8 +239,8 @@ def read_arrays(path: Path, record: Record) -> tuple[Array, Array, Array | None]
             annotated = _array(archive, _ANNOTATED, grid, "|b1") if record.partial else None
     except Exception as error:
         raise _damaged(path, error) from error
-    taught = voxel_digest(image) + voxel_digest(as_trained(labels, annotated))
-    if hashlib.sha256(taught).hexdigest() != record.digest:
+    seen = voxel_digest(image)
+    if (seen.hex(), _taught(seen, labels, annotated)) != (record.image_digest, record.digest):
         raise _damaged(path, ValueError("its content is not what was written"))
     return image, labels, annotated
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -161,6 +161,11 @@ class SampleStore:
     def classes(self) -> tuple[ClassSpec, ...]:
         return self._info.classes
 
+    @property
+    def held_back(self) -> frozenset[str]:
+        """Image digests of the slices that judge what was trained and never train themselves."""
+        return frozenset(self._info.held_back)
+
     def add_classes(self, classes: Sequence[ClassSpec]) -> None:
         """Make the project know these classes too.
 
@@ -170,12 +175,19 @@ class SampleStore:
             Where a label value means something else in the project.
         """
         with self._lock:
-            joined = joined_classes(self.classes, classes)
-            if joined != self.classes:
-                self.needs_writing()
-                info = self._info.model_copy(update={"classes": joined})
-                write_manifest(self.folder / PROJECT, info)
-                self._info = info
+            self._change(classes=joined_classes(self.classes, classes))
+
+    def hold_back(self, image_digests: Iterable[str]) -> None:
+        """Lock slices, known by ``Record.image_digest``: they judge from now on, in every later round too."""
+        with self._lock:
+            self._change(held_back=tuple(sorted(self.held_back | set(image_digests))))
+
+    def _change(self, **changes: Any) -> None:
+        info = self._info.model_copy(update=changes)
+        if info != self._info:
+            self.needs_writing()
+            write_manifest(self.folder / PROJECT, info)
+            self._info = info
 
     def reload(self) -> None:
         """Look at the folder anew, for what another process has written meanwhile."""

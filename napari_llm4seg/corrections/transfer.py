@@ -204,6 +204,7 @@ def merge(store: SampleStore, other: SampleStore, progress: Progress | None = No
         Where a label value means something else in the other project (then nothing was changed), or the disk refuses.
     """
     store.add_classes(other.classes)
+    store.hold_back(other.held_back)
     merged, counts = Merged(), Counter[str]()
     records, done = other.records(), 0
     for theirs in other.scans():

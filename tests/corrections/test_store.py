@@ -274,6 +274,16 @@ def test_classes_are_added_but_never_change_their_meaning(store: SampleStore) ->
         store.add_classes([ClassSpec(value=2, name="kidney")])
 
 
+def test_what_judges_is_locked_for_good(store: SampleStore) -> None:
+    volume = scan()
+    _, first = put(store, volume, 1, mask(volume, 0, 0))
+    store.hold_back([first.image_digest])
+    store.hold_back(["f" * 64])
+    _, again_corrected = put(store, volume, 1, mask(volume, 0, 1))
+    assert again_corrected.digest != first.digest
+    assert again(store).held_back == {again_corrected.image_digest, "f" * 64}
+
+
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 
