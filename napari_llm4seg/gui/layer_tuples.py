@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_llm4seg.gui.layers import class_style
+from napari_llm4seg.gui.layers import KEY, class_style
 from napari_llm4seg.io import TimeStack
 from napari_llm4seg.volume import Volume
 
@@ -23,7 +23,9 @@ def layer_tuples(found: Volume | TimeStack) -> list[LayerTuple]:
         data, place = _without_depth(found.data), _place_in_time(found)
     else:
         data, place = (found.data[:, 0] if found.n_slices == 1 else found.data), _place(found)
-    base = {"name": found.name, "metadata": dict(found.metadata), **place}
+    # napari's own numbers round, and a single slice has no depth there: the exact grid stays with the layer
+    metadata = {**found.metadata, KEY: {"affine": found.affine}}
+    base = {"name": found.name, "metadata": metadata, **place}
     if found.kind == "label":
         style = class_style(tuple(found.metadata["classes"])) if found.metadata.get("classes") else {}
         return [(data[0], {**base, **style}, "labels")]

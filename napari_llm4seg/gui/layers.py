@@ -20,6 +20,8 @@ from napari_llm4seg.volume import Unit, Volume
 # Everything this plugin keeps in a layer's metadata lies under this key.
 KEY = "napari_llm4seg"
 _PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+# What a volume's metadata say of the file it came from.
+_OF_THE_FILE = ("source_path", "series", "series_choice", "time", "stack_axis", "nifti", "dicom")
 # Painted with a label that the model does not have: visible, but none of the classes' colours.
 _OTHER_COLOUR = "#BBBBBB"
 # Mean difference between a pixel's strongest and weakest channel from which an image counts as colour, in [0, 1].
@@ -201,7 +203,35 @@ def volume_from_layer(layer: Layer, frame: int | None = None) -> Volume:
         data = data[:, None]
     affine, unit = world_affine(layer)
     kind: Any = "intensity" if isinstance(layer, Image) else "label"
-    return Volume(data, affine, kind, unit, layer.name, {k: v for k, v in layer.metadata.items() if k != KEY})
+    metadata = {k: v for k, v in layer.metadata.items() if k != KEY}
+    if len(grid.lead) == 1 and "affine" in own_metadata(layer):
+        metadata["time"] = (frame or 0) + 1
+    return Volume(data, exact_affine(layer, affine), kind, unit, layer.name, metadata)
+
+
+def exact_affine(layer: Layer, affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the affine that the layer's file gave, if ``affine``, its place in the viewer, still is where that is.
+
+    The viewer's differs by rounding; that of a single slice is without the depth, and flat where the slice lies askew.
+    """
+    kept = own_metadata(layer).get("affine")
+    if not isinstance(kept, np.ndarray) or kept.shape != (4, 4):
+        return affine
+    ndim = min(layer.ndim, 3)
+    here, places = affine[3 - ndim : 3, 3 - ndim :], [kept[3 - ndim : 3, 3 - ndim :]]
+    if ndim == 2:
+        spacing = np.linalg.norm(kept[:3, 1:3], axis=0)
+        places.append(np.column_stack([np.diag(spacing), np.zeros(2)]))
+    far = np.append(grid_shape(layer)[-ndim:], 1)  # a step's error counts as often as it is taken
+    step = float(np.linalg.norm(kept[:3, :3], axis=0).min())
+    same = any(float((np.abs(here - place) @ far).max()) < 1e-6 * step for place in places)
+    return kept.copy() if same else affine
+
+
+def file_metadata(layer: Layer) -> dict[str, Any]:
+    """Return what a mask of ``layer`` needs to be written on the grid of its file; nothing is copied."""
+    kept = {name: layer.metadata[name] for name in _OF_THE_FILE if name in layer.metadata}
+    return kept | ({KEY: {"affine": own_metadata(layer)["affine"]}} if "affine" in own_metadata(layer) else {})
 
 
 def placement(layer: Layer) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from napari_llm4seg.gui.layers import (
     volume_from_layer,
     words_of,
 )
-from napari_llm4seg.gui.results import edited
 from napari_llm4seg.gui.watch import LayerWatch
+from napari_llm4seg.gui.writing import export_source
 from napari_llm4seg.volume import Volume
 
 Box = tuple[slice, slice, slice]
@@ -79,20 +79,9 @@ class NapariMasks:
         InputError
             If the layer is gone or is no volume.
         """
-        layer, about = self._layer(mask_id), own_metadata(self._layer(mask_id))
-        labels = self.volume(mask_id)
-        metadata = dict(labels.metadata)
-        if about.get("provenance"):
-            metadata["provenance"] = about["provenance"]
-        if steps.steps(layer):
-            metadata["clean_up"] = steps.steps(layer)
-        data = labels.data.copy() if isinstance(labels.data, np.ndarray) else labels.data
-        scan = _info(layer, self._scans()).scan_id
-        return ExportSource(
-            labels.with_data(data, metadata=metadata),
-            self.volume(scan) if scan is not None else None,
-            "written" in about and isinstance(data, np.ndarray) and edited(layer),
-        )
+        layer = self._layer(mask_id)
+        scan = self._scans().get(str(own_metadata(layer).get("scan")))
+        return export_source(layer, scan)
 
     def plane_on_show(self, layer_id: str) -> tuple[int, int] | None:
         return plane_on_show(self._viewer, self._layer(layer_id))

@@ -18,7 +18,7 @@ from napari.layers import Image, Labels, Layer
 from napari_llm4seg.digests import mask_digest
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.grid import SliceGrid, grid_shape
-from napari_llm4seg.gui.layers import KEY, class_style, layer_id, own_metadata, placement
+from napari_llm4seg.gui.layers import KEY, class_style, file_metadata, layer_id, own_metadata, placement
 from napari_llm4seg.scratch import room
 
 Array = npt.NDArray[Any]
@@ -267,10 +267,11 @@ def _new_labels(viewer: Any, scan: Layer, spec: ResultSpec, shape: tuple[int, ..
         "written": {},
         "axis": spec.axis,
     }
+    kept = file_metadata(scan)
     layer = Labels(
         room(shape, np.uint8 if largest < 256 else np.uint16),
         name=free_name(viewer, f"{scan.name} · seg · {spec.model}"),
-        metadata={KEY: about},
+        metadata={**kept, KEY: {**kept.get(KEY, {}), **about}},
         **class_style(spec.classes),
         **placement(scan),
     )

@@ -83,7 +83,8 @@ class RunPart(_Part):
 class ResultPart(_Part):
     """The labels: ``sha256`` with and ``labels_sha256`` without their affine, and voxels per label value.
 
-    ``edited`` tells that a person changed what the model gave, which no run repeats.
+    ``edited`` tells that a person changed what the model gave, which no run repeats, and ``clean_up`` which automatic
+    steps did, in words.
     """
 
     name: str | None = None
@@ -91,6 +92,7 @@ class ResultPart(_Part):
     labels_sha256: str
     voxels: dict[int, int]
     edited: bool = False
+    clean_up: tuple[str, ...] = ()
 
 
 class Record(_Part):
@@ -266,4 +268,5 @@ def _result(labels: Volume, output: Path | None, edited: bool) -> ResultPart:
         labels_sha256=labels_digest(labels.data[0]),
         voxels={value: count for value, count in sorted(voxels.items()) if value},
         edited=edited,
+        clean_up=tuple(str(step) for step in labels.metadata.get("clean_up") or ()),
     )

@@ -236,7 +236,9 @@ def _differences(then: Record, now: Record) -> Iterator[str]:
         if before != after:
             yield f"{name} {before} then, {after} now."
     if then.result.edited:
-        yield "The recorded labels were edited by hand after the run."
+        yield "The recorded labels were edited after the run."
+    if then.result.clean_up:
+        yield f"The recorded labels were cleaned up after the run: {', '.join(then.result.clean_up)}."
 
 
 def find_scan(record: Record, folder: Path) -> Path:

@@ -29,6 +29,7 @@ def test_every_contribution_has_its_command() -> None:
     contributions = MANIFEST.contributions
     used = [widget.command for widget in contributions.widgets or ()]
     used += [reader.command for reader in contributions.readers or ()]
+    used += [writer.command for writer in contributions.writers or ()]
     used += [sample.command for sample in contributions.sample_data or () if hasattr(sample, "command")]
     used += [item.command for items in contributions.menus.values() for item in items if hasattr(item, "command")]
     assert set(used) == set(COMMANDS)

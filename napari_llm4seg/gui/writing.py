@@ -1,0 +1,80 @@
+"""A labels layer as a file: what the Export section and napari's own File > Save As have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels, Layer
+
+from napari_llm4seg.gui import steps
+from napari_llm4seg.gui.controllers.ports import ExportSource
+from napari_llm4seg.gui.layers import classes_of, layer_id, own_metadata, volume_from_layer
+from napari_llm4seg.gui.results import edited
+
+
+def export_source(layer: Labels, scan: Layer | None) -> ExportSource:
+    """Return the labels with classes and provenance (a copy, unless they are lazy), the scan, and whether edited.
+
+    Raises
+    ------
+    InputError
+        If a layer is no volume.
+    """
+    about = own_metadata(layer)
+    labels = volume_from_layer(layer)
+    metadata = dict(labels.metadata)
+    if classes_of(layer):
+        metadata["classes"] = classes_of(layer)
+    if about.get("provenance"):
+        metadata["provenance"] = about["provenance"]
+    if steps.steps(layer):
+        metadata["clean_up"] = steps.steps(layer)
+    data = labels.data.copy() if isinstance(labels.data, np.ndarray) else labels.data
+    return ExportSource(
+        labels.with_data(data, metadata=metadata),
+        volume_from_layer(scan) if scan is not None else None,
+        "written" in about and isinstance(data, np.ndarray) and edited(layer),
+    )
+
+
+def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
+    """Write one labels layer: napari's writer for every format of this package.
+
+    The record of what made the labels is written too, as long as their scan is still open.
+
+    Parameters
+    ----------
+    path : str
+        Its suffix picks the format.
+    data : array
+    meta : mapping
+        The layer's state, as napari hands it to writers.
+
+    Returns
+    -------
+    list of str
+        The files written.
+
+    Raises
+    ------
+    InputError
+        If the format cannot hold the labels, or the place cannot be written to: one line.
+    """
+    from napari_llm4seg.predict.export import export
+
+    layer = Layer.create(data, dict(meta), "labels")
+    source = export_source(layer, _open_scan(own_metadata(layer).get("scan")))
+    found = export(Path(path), source.labels, source.scan, edited=source.edited)
+    return [str(written) for written in found.paths]
+
+
+def _open_scan(wanted: Any) -> Layer | None:
+    """Return the layer that the labels were made from, if a viewer shows it."""
+    import napari
+
+    viewer = napari.current_viewer()
+    layers = viewer.layers if viewer is not None else ()
+    return next((layer for layer in layers if layer_id(layer) == wanted), None)
