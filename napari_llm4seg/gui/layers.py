@@ -110,6 +110,12 @@ def modality_of(layer: Layer) -> str:
     return str(layer.metadata.get("modality") or code or layer.name)
 
 
+def notes_of(layer: Layer) -> tuple[str, ...]:
+    """Return what reading the layer's file had to say, in sentences."""
+    said = layer.metadata.get("messages") or ()
+    return tuple(str(line) for line in said) if isinstance(said, (list, tuple)) else ()
+
+
 def look_of(layer: Layer) -> Look | None:
     """Return what the layer looks like by a thumbnail of its middle slice; None for data that is not in memory."""
     data = layer.data[-1] if layer.multiscale else layer.data

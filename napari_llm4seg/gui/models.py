@@ -14,6 +14,7 @@ from napari_llm4seg.gui.controllers.ports import Catalogue
 from napari_llm4seg.gui.layers import warm_up
 from napari_llm4seg.gui.state.look import look_of_model
 from napari_llm4seg.gui.state.session import ModelEntry
+from napari_llm4seg.io import SeriesInfo, TimeStack
 from napari_llm4seg.volume import Volume
 
 SAMPLES = (
@@ -78,10 +79,15 @@ class Models:
     def configured(self, predictor: Any, config: PredictConfig) -> Any:
         return predictor.with_config(config)
 
-    def read_scan(self, path: Path) -> list[Volume]:
-        from napari_llm4seg.io import read
+    def series(self, path: Path) -> list[SeriesInfo]:
+        from napari_llm4seg.io import series
 
-        return [read(path)]
+        return series(path)
+
+    def read_scan(self, path: Path, numbers: Sequence[int | None] = (None,)) -> list[Volume | TimeStack]:
+        from napari_llm4seg.gui.reading import read_all
+
+        return read_all(path, numbers)
 
     def read_sample(self, key: str) -> list[Volume]:
         return sample(key)

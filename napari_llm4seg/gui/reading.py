@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_llm4seg.gui.layer_tuples import LayerTuple, layers_of
-from napari_llm4seg.io import FORMATS, TimeStack
+from napari_llm4seg.io import FORMATS, TimeStack, largest
 from napari_llm4seg.volume import Volume
 
 T = TypeVar("T")
@@ -45,7 +45,8 @@ def read_path(path: Any) -> list[LayerTuple]:
         if _application() is not None:
             from napari_llm4seg.gui.views.series_dialog import choose_series
 
-            numbers = [found[index].number for index in choose_series(where.name, [str(one) for one in found])]
+            lines = [str(one) for one in found]
+            numbers = [found[index].number for index in choose_series(where.name, lines, largest(found))]
     volumes = _waiting(lambda: read_all(where, numbers), where) if numbers else None
     return layers_of(volumes) if volumes else _NOTHING
 

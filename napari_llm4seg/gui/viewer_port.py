@@ -16,6 +16,7 @@ from napari_llm4seg.gui.layers import (
     layer_id,
     look_of,
     modality_of,
+    notes_of,
     problem_of,
     volume_from_layer,
     words_of,
@@ -94,4 +95,5 @@ def _info(layer: Layer) -> ScanInfo:
         frame_words=frames_in_words(layer),
         frame_kind=frame_kind(layer),
         stack_of=stack_of(layer),
+        notes=notes_of(layer),
     )

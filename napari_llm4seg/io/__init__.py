@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.io._files import PathLike, existing, is_zarr, sniff, suffix_of
+from napari_llm4seg.io._series_info import SeriesInfo, largest
 from napari_llm4seg.io._time import TimeStack, one_time
 from napari_llm4seg.volume import Prediction, Volume
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from napari_llm4seg.io._dicom_series import SeriesInfo
-
 __all__ = [
     "FORMATS",
     "WRITERS",
+    "SeriesInfo",
     "TimeStack",
     "companions",
     "is_readable_folder",
+    "largest",
     "read",
     "read_stack",
     "series",

@@ -12,6 +12,7 @@ from napari_llm4seg.errors import InputError
 from napari_llm4seg.io._dicom_headers import Frame, load
 from napari_llm4seg.io._dicom_pixels import functional_groups
 from napari_llm4seg.io._geometry import levels, parallel
+from napari_llm4seg.io._series_info import SeriesInfo
 
 _LETTERS = 280
 
@@ -37,38 +38,6 @@ _MOMENTS = (
     ("ContentTime", "", "made at {}"),
 )
 _FILE = "file {}"
-
-
-@dataclass(frozen=True)
-class SeriesInfo:
-    """What a person needs to choose a series; nothing about the patient.
-
-    Attributes
-    ----------
-    number : int
-        Place in the list, from 1: what ``read(path, series=...)`` takes.
-    uid : str
-        Series Instance UID; several entries share it where one series holds time points, echoes or directions.
-    description, modality : str
-    part : str
-        Which part of its series this is, in words, or "".
-    slices : int
-    size : (rows, columns)
-    """
-
-    number: int
-    uid: str
-    description: str
-    modality: str
-    part: str
-    slices: int
-    size: tuple[int, int]
-
-    def __str__(self) -> str:
-        """Return it in words: "2: CT, thorax, 120 slices of 512 × 512"."""
-        what = f"{self.slices} slices of" if self.slices > 1 else "1 image of"
-        named = [self.modality, self.description, self.part]
-        return f"{self.number}: " + ", ".join([*filter(None, named), f"{what} {self.size[1]} × {self.size[0]}"])
 
 
 @dataclass(frozen=True)

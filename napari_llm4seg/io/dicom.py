@@ -24,9 +24,10 @@ from napari_llm4seg.io._dicom_headers import (
     plane_of,
 )
 from napari_llm4seg.io._dicom_pixels import pixels_of, read_stored, rescaled, stored_in
-from napari_llm4seg.io._dicom_series import Series, SeriesInfo, chosen, sort_out
+from napari_llm4seg.io._dicom_series import Series, chosen, sort_out
 from napari_llm4seg.io._files import PathLike, as_input_error, existing, reading
 from napari_llm4seg.io._geometry import plane_affine, stack_affine, ultrasound_spacing
+from napari_llm4seg.io._series_info import SeriesInfo
 from napari_llm4seg.volume import Unit, Volume
 
 Array = npt.NDArray[Any]

@@ -109,6 +109,7 @@ class FakeModels:
         self.cards, self.devices, self.looks, self.how = cards, devices, looks or {}, how
         self.loaded = []
         self.predictor = None
+        self.listed, self.notes = [], ()
 
     def catalogue(self):
         entries = [
@@ -129,8 +130,13 @@ class FakeModels:
         predictor.config = config
         return predictor
 
-    def read_scan(self, path):
-        return [Volume(np.zeros((1, 1, 40, 50), np.uint8), name=path.stem)]
+    def series(self, path):
+        return self.listed
+
+    def read_scan(self, path, numbers=(None,)):
+        metadata = {"messages": list(self.notes)}
+        names = [path.stem if number is None else f"{path.stem} {number}" for number in numbers]
+        return [Volume(np.zeros((1, 1, 40, 50), np.uint8), name=name, metadata=metadata) for name in names]
 
     def read_sample(self, key):
         return [volume(name=key)]
@@ -148,12 +154,17 @@ class RecordingView:
 
     def __init__(self):
         self.states, self.actions = [], None
+        self.ticks, self.asked = [], []
 
     def attach(self, actions):
         self.actions = actions
 
     def show_state(self, state):
         self.states.append(state)
+
+    def choose_series(self, name, lines, first):
+        self.asked.append((name, list(lines)))
+        return self.ticks
 
     @property
     def state(self):

@@ -86,15 +86,15 @@ def test_a_person_ticks_the_series(tmp_path, qtbot, monkeypatch):
     two_series(tmp_path)
     asked = []
 
-    def choose(name, lines):
-        asked.append((name, lines))
+    def choose(name, lines, first):
+        asked.append((name, lines, first))
         return answer
 
     monkeypatch.setattr(series_dialog, "choose_series", choose)
     answer = [1]
     ((data, _, _),) = reading.read_path(tmp_path)
     assert data.shape == (6, 7)
-    assert asked == [(tmp_path.name, ["1: CT, 3 slices of 5 × 4", "2: CT, scout, 1 image of 7 × 6"])]
+    assert asked == [(tmp_path.name, ["1: CT, 3 slices of 5 × 4", "2: CT, scout, 1 image of 7 × 6"], 0)]
     answer = []
     assert reading.read_path(tmp_path) == [(None,)]
 

@@ -31,6 +31,7 @@ class Chooser:
         self.entries: list[ModelEntry] = []
         self.by_hand = False
         self._last_selected: str | None = None
+        self._said: set[str] = set()
 
     def follow(self) -> None:
         """Take the layer list anew; a newly selected image layer becomes the scan."""
@@ -46,6 +47,14 @@ class Chooser:
     def scan(self) -> ScanInfo | None:
         """Return the chosen scan."""
         return next((scan for scan in self.scans if scan.id == self._session.scan_id), None)
+
+    def notes(self) -> str:
+        """Return what reading the chosen scan had to say, the first time that it is asked for."""
+        scan = self.scan()
+        if scan is None or scan.id in self._said:
+            return ""
+        self._said.add(scan.id)
+        return " ".join(scan.notes)
 
     def proposal(self) -> ModelEntry | None:
         """Return the model to use: what a person chose, the last one where it fits, the one that fits best, any.

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.gui.state.look import Look
 from napari_llm4seg.gui.state.session import ModelEntry
+from napari_llm4seg.io import SeriesInfo, TimeStack
 from napari_llm4seg.volume import Volume
 
 Array = npt.NDArray[Any]
@@ -23,7 +24,8 @@ class ScanInfo:
 
     ``look`` is None where it would take time to find out. ``frames`` are the time points or channels before space, each
     a scan of ``n_slices`` of its own; ``frame_words`` say what and how many, ``frame_kind`` what one is. ``stack_of``
-    says what the slices of a stack are where they are no slices of a volume: "time point", "channel".
+    says what the slices of a stack are where they are no slices of a volume: "time point", "channel". ``notes`` are
+    what reading the file had to say, in sentences.
     """
 
     id: str
@@ -37,6 +39,7 @@ class ScanInfo:
     frame_words: str = ""
     frame_kind: str = "frame"
     stack_of: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,9 +233,13 @@ class ModelSource(Protocol):
     def configured(self, predictor: Any, config: PredictConfig) -> Any:
         """Return a predictor of the same model that runs with ``config``."""
 
-    def read_scan(self, path: Path) -> list[Volume]: ...
+    def series(self, path: Path) -> Sequence[SeriesInfo]:
+        """Return what can be chosen from at ``path``; nothing where it holds one scan."""
 
-    def read_sample(self, key: str) -> list[Volume]: ...
+    def read_scan(self, path: Path, numbers: Sequence[int | None] = (None,)) -> Sequence[Volume | TimeStack]:
+        """Return the series of these numbers, None standing for all there is."""
+
+    def read_sample(self, key: str) -> Sequence[Volume]: ...
 
 
 class Runner(Protocol):

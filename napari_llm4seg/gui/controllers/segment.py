@@ -60,7 +60,8 @@ class SegmentController:
         self._loader = ModelLoader(
             session, models, self._chooser, settings, load_runner, self._loader_changed, self._ready, self._problem
         )
-        self._opener = ScanOpener(models, port, read_runner, self._say, self._opened, self._problem)
+        choose = view.choose_series
+        self._opener = ScanOpener(models, port, read_runner, self._say, self._opened, self._problem, choose)
         self._pending: Kind | None = None
         self._message: Message | None = None
         self._history = ResultHistory(session)
@@ -94,7 +95,7 @@ class SegmentController:
 
     def choose_scan(self, scan_id: str) -> None:
         self.session.scan_id = scan_id
-        self._message = None
+        self._message = self._notes()
         self._preselect()
         self._render()
 
@@ -254,10 +255,17 @@ class SegmentController:
         self._chooser.follow()
         if self.session.scan_id != before and not self._opener.opening:
             self._message = None
+        if self._message is None:
+            self._message = self._notes()
         self._runs.follow({scan.id for scan in self._chooser.scans})
         self._history.forget_gone()
         self._preselect()
         self._render()
+
+    def _notes(self) -> Message | None:
+        """Return what is to be known of the chosen scan from its file, once."""
+        notes = self._chooser.notes()
+        return Message("warning", notes) if notes else None
 
     def _render_again(self, _: object) -> None:
         self._render()

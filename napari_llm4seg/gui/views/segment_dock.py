@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from napari_llm4seg.gui.views.export_section import ExportSection
 from napari_llm4seg.gui.views.mask_row import MaskRow
 from napari_llm4seg.gui.views.measure_section import MeasureSection
 from napari_llm4seg.gui.views.options import OptionsBox
+from napari_llm4seg.gui.views.series_dialog import choose_series
 from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, Line, MessageLine, Section, button, show_button
 
 # Wide enough for everything at 100 %; napari's own docks are about as wide.
@@ -35,7 +37,10 @@ _WIDTH = 320
 _FOCUS = "QPushButton:focus, QComboBox:focus, QToolButton:focus, QAbstractSpinBox:focus, QCheckBox:focus" + (
     " { border: 1px solid #56B4E9; outline: none; }"
 )
-_SCANS = "Scans (*.nii *.nii.gz *.dcm *.dicom *.ima *.png *.jpg *.jpeg *.bmp *.tif *.tiff *.npy);;All files (*)"
+_SCANS = (
+    "Scans (*.nii *.nii.gz *.hdr *.img *.dcm *.dicom *.ima DICOMDIR *.nrrd *.nhdr *.mha *.mhd *.png *.jpg *.jpeg *.bmp "
+    "*.tif *.tiff *.npy);;All files (*)"
+)
 _MODELS = "Checkpoints (*.safetensors *.json);;All files (*)"
 
 
@@ -88,8 +93,10 @@ class SegmentWidget(QWidget):
         rows.setContentsMargins(0, 0, 0, 8)
         text = QLabel("Nothing is open yet. Drop a scan on the canvas, or:")
         text.setWordWrap(True)
-        self.open_button = button("Open a scan…", "Choose an image, NIfTI or DICOM file")
+        self.open_button = button("Open a scan…", "Choose an image, NIfTI, NRRD, MetaImage or DICOM file")
         self.open_button.clicked.connect(self._ask_scan)
+        self.folder_button = button("Open a folder…", "Choose a folder with DICOM series, or an OME-Zarr (.zarr)")
+        self.folder_button.clicked.connect(self._ask_folder)
         self.sample_button = button("Open a sample", "Scans to try the dock with")
         menu = QMenu(self.sample_button)
         for key, label in samples:
@@ -97,9 +104,10 @@ class SegmentWidget(QWidget):
         self.sample_button.setMenu(menu)
         row = QHBoxLayout()
         row.addWidget(self.open_button)
-        row.addWidget(self.sample_button)
+        row.addWidget(self.folder_button)
         rows.addWidget(text)
         rows.addLayout(row)
+        rows.addWidget(self.sample_button)
         self._rows.addWidget(self.welcome)
 
     def _build_choices(self) -> None:
@@ -235,6 +243,14 @@ class SegmentWidget(QWidget):
         path, _ = QFileDialog.getOpenFileName(self, "Open a scan", "", _SCANS)
         if path:
             self._do("open_scan", Path(path))
+
+    def _ask_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Open a folder with DICOM series, or an OME-Zarr")
+        if path:
+            self._do("open_scan", Path(path))
+
+    def choose_series(self, name: str, lines: Sequence[str], first: int) -> list[int]:
+        return choose_series(name, lines, first, self)
 
     def _ask_model_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "Add a checkpoint folder")

@@ -11,7 +11,8 @@ from napari.layers import Layer
 
 from napari_llm4seg.gui.controllers.export import ExportController, suggested
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
-from napari_llm4seg.gui.layers import layer_id, layer_tuples
+from napari_llm4seg.gui.layer_tuples import layer_tuples
+from napari_llm4seg.gui.layers import layer_id
 from napari_llm4seg.gui.mask_port import NapariMasks
 from napari_llm4seg.gui.results import begin
 from napari_llm4seg.gui.state.session import Session

@@ -703,10 +703,41 @@ def test_opening_a_scan_and_a_sample(bench):
     assert bench.state.message is None
 
 
+def test_several_series_are_asked_for_and_read(bench):
+    from napari_llm4seg.io import SeriesInfo
+
+    bench.models.listed = [SeriesInfo(n, "1.2", text, "CT", "", 9, (4, 5)) for n, text in ((1, "scout"), (2, "liver"))]
+    bench.start()
+    bench.controller.open_scan(Path("/somewhere/export"))
+    assert bench.view.asked == [
+        ("export", ["1: CT, scout, 9 slices of 5 × 4", "2: CT, liver, 9 slices of 5 × 4"]),
+    ]
+    assert bench.state.scans == ()
+    assert bench.state.message is None
+    bench.view.ticks = [1, 0]
+    bench.controller.open_scan(Path("/somewhere/export"))
+    assert {choice.label for choice in bench.state.scans} == {"export 2", "export 1"}
+
+
+def test_what_reading_had_to_say_is_shown_once(bench):
+    bench.models.notes = ("1 slice is probably missing.", "The gantry was tilted by 9°.")
+    bench.start()
+    bench.controller.open_scan(Path("/somewhere/ct"))
+    assert bench.state.message.text == "1 slice is probably missing. The gantry was tilted by 9°."
+    assert bench.state.message.kind == "warning"
+    bench.controller.dismiss_message()
+    bench.models.notes = ()
+    bench.controller.open_scan(Path("/somewhere/other"))
+    assert bench.state.message is None
+    first = next(choice.key for choice in bench.state.scans if choice.label == "ct")
+    bench.controller.choose_scan(first)
+    assert bench.state.message is None
+
+
 def test_a_scan_that_cannot_be_opened(bench, monkeypatch):
     from napari_llm4seg.errors import InputError
 
-    def refuse(path):
+    def refuse(path, numbers=(None,)):
         raise InputError(f"'{path.name}' is cut short.")
 
     monkeypatch.setattr(bench.models, "read_scan", refuse)

@@ -177,6 +177,9 @@ def test_nothing_open_offers_a_scan_and_samples(qtbot, dock, actions, monkeypatc
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *args, **kw: ("/scans/x.nii.gz", ""))
     click(qtbot, dock.open_button)
     assert actions.asked == [("open_sample", "ct"), ("open_scan", Path("/scans/x.nii.gz"))]
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *args, **kw: "/scans/export")
+    click(qtbot, dock.folder_button)
+    assert actions.asked[-1] == ("open_scan", Path("/scans/export"))
 
 
 def test_a_dialog_that_is_left_asks_nothing(dock, actions, monkeypatch):

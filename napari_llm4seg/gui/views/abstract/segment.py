@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,3 +88,9 @@ class SegmentView(Protocol):
     def attach(self, actions: SegmentActions) -> None: ...
 
     def show_state(self, state: SegmentState) -> None: ...
+
+    def choose_series(self, name: str, lines: Sequence[str], first: int) -> Sequence[int]:
+        """Ask which of the series in ``name`` to open, ``first`` being ticked at the beginning.
+
+        Returns their places in ``lines``, none to open nothing.
+        """
