@@ -19,6 +19,7 @@ from napari_llm4seg.corrections.manifest import (
     read_manifest,
     write_manifest,
 )
+from napari_llm4seg.corrections.project import LEFT_OVER
 from napari_llm4seg.corrections.records import (
     SUFFIX,
     Array,
@@ -36,7 +37,6 @@ Merge = Literal["added", "replaced", "older", "same"]
 
 # Of each slice, how many replaced or taken-back records are kept.
 _KEPT = 10
-_LEFT_OVER = re.compile(r"^\.[0-9a-f]{8}-.*\.(npz|npy|json)$")
 _NAME = re.compile(r"^[zyx]\d{4,9}\.npz$")
 
 
@@ -78,6 +78,7 @@ class Shelf:
         """Look at the folder anew."""
         self.scans.clear()
         self.records.clear()
+        self._clear_left_over(self.folder)
         folder = self.folder / SCANS
         for scan in sorted(folder.iterdir()) if folder.is_dir() else []:
             try:
@@ -95,12 +96,17 @@ class Shelf:
 
     def _read_records(self, scan: ScanEntry) -> None:
         home = self.scan_folder(scan.id)
-        for folder in (home, home / SLICES, home / HISTORY):
-            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                if _LEFT_OVER.match(path.name) and self.writable:
-                    path.unlink(missing_ok=True)  # of a process that was killed while it wrote
-                elif folder.name == SLICES and _NAME.match(path.name):
-                    self._read_record(scan, path)
+        for folder in (home, home / HISTORY, home / SLICES):
+            self._clear_left_over(folder)
+        for path in sorted((home / SLICES).iterdir()) if (home / SLICES).is_dir() else []:
+            if _NAME.match(path.name):
+                self._read_record(scan, path)
+
+    def _clear_left_over(self, folder: Path) -> None:
+        """Remove what a process that was killed while it wrote has left."""
+        for path in folder.iterdir() if self.writable and folder.is_dir() else ():
+            if LEFT_OVER.match(path.name):
+                path.unlink(missing_ok=True)
 
     def _read_record(self, scan: ScanEntry, path: Path) -> None:
         try:

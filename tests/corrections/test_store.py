@@ -267,6 +267,14 @@ def test_folders_that_are_no_project(tmp_path: Path) -> None:
         SampleStore.open(tmp_path)
 
 
+def test_a_project_whose_making_was_killed_can_be_made_after_all(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("process 1")
+    (tmp_path / ".0123abcd-project.json").write_text("{")
+    with SampleStore.open(tmp_path, create=True, name="second try") as store:
+        assert store.name == "second try"
+        assert files(tmp_path) == {"project.json"}
+
+
 def test_classes_are_added_but_never_change_their_meaning(store: SampleStore) -> None:
     store.add_classes([ClassSpec(value=2, name="spleen"), LIVER])
     assert [spec.name for spec in again(store).classes] == ["liver", "spleen"]
