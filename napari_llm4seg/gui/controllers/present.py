@@ -128,7 +128,10 @@ def _model_lines(facts: Facts) -> tuple[str, ...]:
     if facts.entry is None:
         return ("Looking for models…",) if not facts.listed and facts.loading else ("No model found; + adds one.",)
     lines = words.model_lines(facts.entry)
-    return lines if facts.ready or not facts.loading else (*lines, "Loading…")
+    if facts.ready or not facts.loading:
+        return lines
+    # in a line that is there anyway: the buttons below must not jump away under the mouse
+    return (*lines[:-1], f"{lines[-1]} · loading…")
 
 
 def _options(facts: Facts) -> OptionsState:

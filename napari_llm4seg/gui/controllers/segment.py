@@ -224,9 +224,11 @@ class SegmentController:
         return Run(scan, spec, volumes, z), config
 
     def _volumetric(self) -> bool:
-        """Return whether the loaded model sees volumes: then a slice needs all of its neighbours anyway."""
-        predictor = self.session.predictor
-        return predictor is not None and predictor.checkpoint.config.model.backbone.spatial_dims == 3
+        """Return whether the chosen model sees volumes: then a slice needs all of its neighbours anyway."""
+        predictor, entry = self.session.predictor, self.session.model
+        if predictor is None:
+            return entry is not None and entry.look is not None and entry.look.stack
+        return bool(predictor.checkpoint.config.model.backbone.spatial_dims == 3)
 
     def _ended(self, run: Run, message: Message) -> None:
         card = self.session.model.card if self.session.model is not None else None

@@ -146,6 +146,21 @@ def test_a_proposed_model_that_is_chosen_stays_chosen(fakes):
     assert bench.state.model == "breast-ultrasound"
 
 
+def test_the_buttons_stay_where_they_are_while_a_model_is_loaded(fakes):
+    how = {"cards": (fakes.BRAIN,), "looks": fakes.LOOKS}
+    bench = Bench(fakes, runner=Held, **how)
+    bench.viewer.add_image(square((6, 40, 50)), name="brain", metadata={"modality": "MR"})
+    bench.start()
+    catalogue = bench.runners[0]
+    fn, callbacks = catalogue.waiting.pop(0)
+    callbacks["on_result"](fn(None))
+    loading = bench.state
+    assert loading.model_lines[-1].endswith("loading…")
+    assert not loading.segment_all.visible, "that this model sees volumes is known before it is there"
+    catalogue.go()
+    assert len(bench.state.model_lines) == len(loading.model_lines)
+
+
 def test_a_click_before_the_model_is_there_is_kept(fakes):
     bench = Bench(fakes, runner=Held)
     bench.viewer.add_image(square((40, 50)), name="us")
