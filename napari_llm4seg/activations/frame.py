@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,18 @@ class Frame:
         found = labels_from_probabilities(probabilities, model.classes, model.head, config.threshold)
         # islands are told by the size of the whole slice or volume, which a tile or patch does not know
         return drop_islands(found, config.min_area) if self.kind == "slice" else found
+
+    def on_slice(self, values: npt.NDArray[Any], fill: Any = 0) -> npt.NDArray[Any]:
+        """Return values on the masks' grid as the pixels (Y, X) of slice ``z``; ``fill`` where there is none."""
+        if self.kind == "slice":
+            return values
+        rows, columns = np.mgrid[: self.scan.grid[1], : self.scan.grid[2]].astype(np.float64)
+        places = np.stack([np.full_like(rows, self.z), rows, columns, np.ones_like(rows)]).reshape(4, -1)
+        index = np.rint(np.linalg.inv(self.to_scan) @ places)[3 - values.ndim : 3].astype(np.intp)
+        inside = ((index >= 0) & (index < np.asarray(values.shape)[:, None])).all(axis=0)
+        found = np.full(rows.size, fill, dtype=values.dtype)
+        found[inside] = values[tuple(index[:, inside])]
+        return found.reshape(rows.shape)
 
     def volume(self, values: npt.NDArray[np.generic], name: str, kind: Literal["intensity", "label"]) -> Volume:
         """Return values on the masks' grid ([Z,] Y, X) as a volume that lies on the scan in the world."""

@@ -221,14 +221,14 @@ def write_overlay(path: PathLike, volume: Volume, prediction: Prediction | Volum
         z = int(np.argmax(counts)) if counts.any() else volume.n_slices // 2
     if not 0 <= z < volume.n_slices:
         raise InputError(f"Slice {z} is not in '{volume.name}'; it has slices 0 to {volume.n_slices - 1}.")
-    picture = _stretch(volume.slice_at(z))
+    picture = stretched(volume.slice_at(z))
     for value, colour in _colours(prediction, labels[z]):
         _draw(picture, labels[z] == value, colour)
     _save(path, np.round(picture).astype(np.uint8))
     return path
 
 
-def _stretch(pixels: Array) -> npt.NDArray[np.float32]:
+def stretched(pixels: Array) -> npt.NDArray[np.float32]:
     """Return a slice (C, Y, X) as RGB (Y, X, 3) in 0 to 255; channels share one stretch so that hues stay."""
     colour = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1]
     values = np.nan_to_num(colour.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)

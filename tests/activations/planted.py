@@ -41,6 +41,9 @@ class Pooling(Backbone):
     def decode(self, features: list[Tensor]) -> Tensor:
         return self.stage(features[-1][:, :1]) + features[0] - 0.5
 
+    def encoder_parts(self) -> list[nn.Module]:
+        return []
+
     def decoder_stages(self) -> list[nn.Module]:
         return [self.stage]
 
