@@ -82,6 +82,28 @@ def test_a_person_segments_slices_the_whole_and_takes_back(opened, qtbot):
     assert dock.message.isVisibleTo(dock)
 
 
+def test_a_result_is_measured_and_cleaned_up(opened, qtbot):
+    viewer, dock = opened()
+    data = square((5, 40, 50))
+    data[2, 30, 40] = 200  # an island
+    viewer.add_image(data, name="ct", scale=(3, 1, 1), units="mm")
+    assert not dock.measure.isVisibleTo(dock)
+    click(qtbot, dock.all_button)
+    until(qtbot, lambda: dock.measure.summary.text() == "lesion 2.25 mL")
+    (layer,) = results(viewer)
+    assert [dock.class_list.tree.topLevelItem(0).text(column) for column in (0, 1)] == ["lesion", "1"]
+    dock.clean_up.button.setChecked(True)
+    click(qtbot, dock.clean_up.largest_button)
+    until(qtbot, lambda: layer.data[2, 30, 40] == 0)
+    assert "removed 1 piece, 3 mm³" in dock.clean_up.message.text.text()
+    assert layer.data[2, 10:20, 15:30].all()
+    until(qtbot, lambda: dock.measure.measures.item(0, 2).text() == "1")
+    layer.undo()
+    assert layer.data[2, 30, 40] == 1
+    assert "before the edit" in dock.measure.summary.text()
+    assert layer.metadata["napari_llm4seg"]["clean_up"] == []
+
+
 def test_cancel_stops_a_run_and_a_closed_scan_does_too(opened, qtbot):
     viewer, dock = opened(hooks={z: lambda: time.sleep(0.05) for z in range(60)})
     session = dock.controller.session

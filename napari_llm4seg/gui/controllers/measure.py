@@ -262,12 +262,14 @@ class MeasureController:
         return self._mask(self._others.get(mask.id)) if self._others.get(mask.id) else None
 
     def _scan(self, mask: MaskInfo) -> Volume | None:
-        """Return the scan the mask was made on, or the chosen one where it has the same grid."""
-        if mask.scan_id is not None:
-            return self.port.volume(mask.scan_id)
-        if self.session.scan_id is None:
+        """Return the scan the mask was made on, or else the chosen one, where it has the mask's grid."""
+        wanted = mask.scan_id or self.session.scan_id
+        if wanted is None:
             return None
-        scan, labels = self.port.volume(self.session.scan_id), self.port.volume(mask.id)
+        try:
+            scan, labels = self.port.volume(wanted), self.port.volume(mask.id)
+        except LLM4SegError:  # just closed, or of several time points
+            return None
         same = scan.grid == labels.grid and np.allclose(scan.affine, labels.affine, atol=1e-3)
         return scan if same else None
 

@@ -86,6 +86,11 @@ def test_a_result_is_written_with_its_place_and_record(bench, tmp_path):
     layer.paint((1, 0, 0), 1)
     controller.save(tmp_path / "again.nii.gz")
     assert json.loads((tmp_path / "again.record.json").read_text())["result"]["edited"] is True
+    assert record["result"]["clean_up"] == []
+    controller.port.note_step(layer_id(layer), "liver: filled 1 hole, 4 mm³")
+    controller.save(tmp_path / "clean.nii.gz")
+    cleaned = json.loads((tmp_path / "clean.record.json").read_text())
+    assert cleaned["result"]["clean_up"] == ["liver: filled 1 hole, 4 mm³"]
 
 
 def test_names_and_colours_are_kept(bench, tmp_path):
