@@ -5,6 +5,7 @@ Each format has one module, loaded when a file of that format comes: importing t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,10 +107,7 @@ def read(path: PathLike, *, series: str | int | None = None, time: int | None = 
         If the file is missing, empty, damaged, of no known format, or holds several scans and none was chosen: one
         line that says so.
     """
-    volume = one_time(read_stack(path, series=series, some_channels=time is None), time)
-    if series is None:
-        return volume
-    return volume.with_data(volume.data, metadata={**volume.metadata, "series_choice": str(series)})
+    return one_time(read_stack(path, series=series, some_channels=time is None), time)
 
 
 def read_stack(path: PathLike, *, series: str | int | None = None, some_channels: bool = True) -> Volume | TimeStack:
@@ -136,7 +134,9 @@ def read_stack(path: PathLike, *, series: str | int | None = None, some_channels
     if name == "nifti":
         options["some_channels"] = some_channels
     found: Volume | TimeStack = _module(name).read(path, **options)
-    return found
+    if series is None:
+        return found
+    return replace(found, metadata={**found.metadata, "series_choice": str(series)})
 
 
 def series(path: PathLike) -> list[SeriesInfo]:

@@ -87,10 +87,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds: the frames of all images, and the errors of files that cannot be read."""
+    """What a folder holds: the frames of all images, and why files cannot be read."""
 
     frames: list[Frame]
-    errors: list[InputError]
+    errors: dict[Path, InputError]
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
@@ -110,11 +110,11 @@ def find(folder: Path) -> Found:
     """Read the headers of all DICOM images in ``folder`` and the folders in it; other files are passed over."""
     paths = list(_files(folder))
     bunches = [paths[first : first + _BUNCH] for first in range(0, len(paths), _BUNCH)]
-    found = Found([], [])
-    for bunch in in_threads(lambda some: [_examined(path) for path in some], bunches):
-        for answer in bunch:
+    found = Found([], {})
+    for bunch in in_threads(lambda some: [(path, _examined(path)) for path in some], bunches):
+        for path, answer in bunch:
             if isinstance(answer, InputError):
-                found.errors.append(answer)
+                found.errors[path] = answer
             else:
                 found.frames.extend(answer)
     return found

@@ -116,13 +116,13 @@ def _about_gaps(depth: Vector) -> list[str]:
     mean = f"Measures along the stack use the mean distance, {float(gaps.mean()):.3g} mm."
     steps = np.round(gaps / usual).astype(int)
     holes = [int(z) for z in uneven if steps[z] > 1 and abs(gaps[z] / usual - steps[z]) < 0.15]
-    if len(holes) < len(uneven):
+    missing = sum(int(steps[z]) - 1 for z in holes)
+    if len(holes) < len(uneven) or missing > len(depth):  # more gap than slices: a selection, not a loss
         widest = int(np.argmax(gaps))
         return [
             f"The slices are unevenly spaced, {gaps.min():.3g} to {gaps.max():.3g} mm; the widest gap is between "
             f"slices {widest + 1} and {widest + 2}. {mean}"
         ]
-    missing = sum(int(steps[z]) - 1 for z in holes)
     places = [
         f"{steps[z] - 1} between slices {z + 1} and {z + 2} ({depth[z]:.4g} to {depth[z + 1]:.4g} mm)" for z in holes
     ]

@@ -109,10 +109,11 @@ def read_series(folder: PathLike, series: str | int | None = None) -> Volume:
         else:
             named = one.frames[0].description or folder.name
         volume = _volume(one, folder, named)
-    if found.errors:
-        count, which = len(found.errors), f"files cannot be read and were passed over, the first: {found.errors[0]}"
-        said = f"1 file cannot be read and was passed over: {found.errors[0]}" if count == 1 else f"{count} {which}"
-        volume.metadata["messages"].append(said)
+    places = {frame.path.parent for frame in one.frames}
+    near = [error for path, error in found.errors.items() if path.parent in places]
+    if near:
+        what = "1 file cannot be read and was" if len(near) == 1 else f"{len(near)} files cannot be read and were"
+        volume.metadata["messages"].append(f"{what} passed over: {near[0]}")
     return volume
 
 
@@ -141,10 +142,10 @@ def _raise_for(found: Found, folder: Path) -> None:
     """Raise what is wrong with a folder in which no image can be read."""
     if found.frames or not found.errors:
         return
-    if len(found.errors) == 1:
-        raise found.errors[0]
-    count = len(found.errors)
-    raise InputError(f"None of the {count} DICOM files in '{folder.name}' can be read; the first: {found.errors[0]}")
+    count, first = len(found.errors), next(iter(found.errors.values()))
+    if count == 1:
+        raise first
+    raise InputError(f"None of the {count} DICOM files in '{folder.name}' can be read; the first: {first}")
 
 
 def _opened(path: PathLike) -> Path:

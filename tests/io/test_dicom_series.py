@@ -191,6 +191,9 @@ def test_missing_slices_are_counted_and_placed(tmp_path: Path) -> None:
     slices(tmp_path / "more", [0, 2, 4, 10, 12, 16, 18])
     (message,) = read(tmp_path / "more").metadata["messages"]
     assert "3 slices are probably missing: 2 between slices 3 and 4 (4 to 10 mm), 1 between slices 5 and 6" in message
+    slices(tmp_path / "chosen", [0, 2, 4, 40])
+    (message,) = read(tmp_path / "chosen").metadata["messages"]
+    assert "unevenly spaced, 2 to 36 mm" in message
     slices(tmp_path / "uneven", [0, 2, 4.6, 6.6])
     (message,) = read(tmp_path / "uneven").metadata["messages"]
     assert "unevenly spaced, 2 to 2.6 mm; the widest gap is between slices 2 and 3" in message
@@ -303,6 +306,13 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "only" / "x.dcm").touch()
     with pytest.raises(InputError, match=r"x\.dcm' is an empty file"):
         read(tmp_path / "only")
+
+
+def test_damage_elsewhere_is_not_said(tmp_path: Path) -> None:
+    slices(tmp_path / "good", [0, 2])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x.dcm").touch()
+    assert read(tmp_path).metadata["messages"] == []
 
 
 def test_links_in_a_circle_and_pipes_do_not_hang(tmp_path: Path) -> None:

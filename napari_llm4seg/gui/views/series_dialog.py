@@ -38,6 +38,7 @@ class SeriesDialog(QDialog):
         text.setWordWrap(True)
         self.list = QListWidget()
         self.list.setAccessibleName("Series")
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)  # long lines end in "…"
         for index, line in enumerate(lines):
             item = QListWidgetItem(line)
             item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
@@ -56,7 +57,7 @@ class SeriesDialog(QDialog):
         rows = QVBoxLayout(self)
         for part in (text, self.list, self.buttons):
             rows.addWidget(part)
-        self.resize(460, 320)
+        self.resize(520, 320)
         self._changed()
 
     def ticked(self) -> list[int]:
