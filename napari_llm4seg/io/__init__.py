@@ -38,7 +38,6 @@ FORMATS: dict[str, str] = {
     ".nii": "nifti",
     ".nii.gz": "nifti",
     ".hdr": "nifti",
-    ".img": "nifti",
     ".dcm": "dicom",
     ".dicom": "dicom",
     ".ima": "dicom",

@@ -38,7 +38,7 @@ _FOCUS = "QPushButton:focus, QComboBox:focus, QToolButton:focus, QAbstractSpinBo
     " { border: 1px solid #56B4E9; outline: none; }"
 )
 _SCANS = (
-    "Scans (*.nii *.nii.gz *.hdr *.img *.dcm *.dicom *.ima DICOMDIR *.nrrd *.nhdr *.mha *.mhd *.png *.jpg *.jpeg *.bmp "
+    "Scans (*.nii *.nii.gz *.hdr *.dcm *.dicom *.ima DICOMDIR *.nrrd *.nhdr *.mha *.mhd *.png *.jpg *.jpeg *.bmp "
     "*.tif *.tiff *.npy);;All files (*)"
 )
 _MODELS = "Checkpoints (*.safetensors *.json);;All files (*)"
