@@ -15,6 +15,8 @@ from napari_llm4seg.gui.views.abstract.classes import ClassesState, ClassesView,
 from napari_llm4seg.gui.views.abstract.common import Message
 
 Classes = tuple[tuple[int, str, str], ...]
+# Of labels that nobody named so many are listed: a mask may number thousands of cells.
+_MOST = 200
 
 
 class ClassController:
@@ -59,7 +61,8 @@ class ClassController:
             return ()
         try:
             named, painted = self.port.classes(mask), self.port.selected(mask)
-            others = {*self._present.get(mask, ()), painted} - {value for value, _, _ in named}
+            others = set(self._present.get(mask, ())[:_MOST]) | {painted}
+            others -= {value for value, _, _ in named}
             drawn = tuple(item for item in complete((), others))
             return complete((*named, *((value, name, self.port.colour(mask, value)) for value, name, _ in drawn)), ())
         except InputError:  # the layer has just been closed

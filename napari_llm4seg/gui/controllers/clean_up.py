@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from napari_llm4seg.errors import InputError, LLM4SegError
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.clean_up_state import SMALLEST, Facts, present
+from napari_llm4seg.gui.controllers.clean_up_target import Target
 from napari_llm4seg.gui.controllers.ports import ClassPort, MaskInfo, MaskPort, Runner
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.views.abstract.clean_up import CleanUpView, Where
@@ -24,49 +24,7 @@ if TYPE_CHECKING:
 
 Labels = npt.NDArray[Any]
 Step = Callable[[Labels, int, "Scale", "Hooks"], "Cleaned"]
-Box = tuple[slice, slice, slice]
 _MEANWHILE = "The mask was edited while this was computed, so nothing was changed. Press again."
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a step works on: a class of the whole mask, or of one slice of it.
-
-    Parameters
-    ----------
-    mask : MaskInfo
-    volume : Volume
-    value, name : int, str
-        The class.
-    plane : tuple of (axis, index) or None
-        The slice; None for the whole.
-    """
-
-    mask: MaskInfo
-    volume: Volume
-    value: int
-    name: str
-    plane: tuple[int, int] | None
-
-    @property
-    def box(self) -> Box:
-        """The part of the mask that is worked on."""
-        parts = [slice(0, size) for size in self.volume.grid]
-        if self.plane is not None:
-            parts[self.plane[0]] = slice(self.plane[1], self.plane[1] + 1)
-        return parts[0], parts[1], parts[2]
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """Those of (z, y, x) that the step sees."""
-        return tuple(axis for axis in range(3) if self.plane is None or axis != self.plane[0])
-
-    @property
-    def where(self) -> str:
-        """Return " in slice 41", or nothing for the whole mask or a mask of one slice."""
-        if self.plane is None or self.volume.n_slices == 1:
-            return ""
-        return f" in slice {self.plane[1]}" + ("" if self.plane[0] == 0 else f" along {'zyx'[self.plane[0]]}")
 
 
 class CleanUpController:
@@ -198,12 +156,8 @@ class CleanUpController:
             from napari_llm4seg.labels.cleanup import Hooks
             from napari_llm4seg.labels.size import Scale
 
-            # a copy: the person may go on painting
-            labels = np.array(target.volume.data[0][target.box])
-            if target.plane is not None:
-                labels = labels.squeeze(target.plane[0])
             scale = Scale.of(target.volume.affine, target.volume.unit, target.axes)
-            return step(labels, target.value, scale, Hooks(ctx.progress, ctx.cancelled))
+            return step(target.labels(), target.value, scale, Hooks(ctx.progress, ctx.cancelled))
 
         self._target, self._edited, self._message = target, False, None
         self._progress = ProgressState(0, 0, "cleaning up")
@@ -260,12 +214,8 @@ class CleanUpController:
 
     def _write(self, target: Target, cleaned: Cleaned) -> None:
         """Write the changed part back as one step that can be undone, and note it with the mask."""
-        part, box = cleaned.labels[cleaned.box], cleaned.box
-        if target.plane is not None:
-            axis = target.plane[0]
-            part = np.expand_dims(part, axis)
-            box = (*box[:axis], target.box[axis], *box[axis:])
-        self.port.replace_labels(target.mask.id, part, (box[0], box[1], box[2]))
+        part, box = target.placed(cleaned.labels[cleaned.box], cleaned.box)
+        self.port.replace_labels(target.mask.id, part, box)
         self.port.note_step(target.mask.id, f"{target.name}{target.where}: {cleaned.words}")
 
     def _progressed(self, progress: Any) -> None:

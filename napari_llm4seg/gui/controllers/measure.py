@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
-from napari_llm4seg.gui.controllers.measure_tables import agreement_table, measures_table, summary
+from napari_llm4seg.gui.controllers.measure_state import Facts, Measured, present
 from napari_llm4seg.gui.controllers.ports import MaskInfo, MaskPort, Runner
 from napari_llm4seg.gui.state.session import Session
-from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
+from napari_llm4seg.gui.views.abstract.common import Message, ProgressState
 from napari_llm4seg.gui.views.abstract.measure import MeasureState, MeasureView
 from napari_llm4seg.volume import Volume
 
-if TYPE_CHECKING:
-    from napari_llm4seg.labels.compare import Comparison
-    from napari_llm4seg.labels.measure import ClassMeasures
-
 Classes = tuple[tuple[int, str, str], ...]
-_NONE = "Choose a mask to compare with"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was found of one mask; ``other`` names the mask it was compared with."""
-
-    found: tuple[ClassMeasures, ...]
-    scan: str
-    comparison: Comparison | None = None
-    other: str = ""
-    other_id: str = ""
-    out_of_date: bool = False
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the table that is copied and saved: one row per class, both tables' columns."""
-        from napari_llm4seg.labels.measure import joined
-
-        agreement = self.comparison.classes if self.comparison is not None else ()
-        return joined([item.row() for item in self.found], [item.row() for item in agreement])
 
 
 class MeasureController:
@@ -274,49 +250,19 @@ class MeasureController:
         return scan if same else None
 
     def _render(self, *_: object) -> None:
-        mask, measured = self._mask(), self._measured()
+        mask = self._mask()
         if mask is None:
             self.view.show_state(MeasureState())
             return
         other = self._other(mask)
-        unit = measured.found[0].unit if measured is not None and measured.found else "mm"
-        table = ButtonState(measured is not None, "" if measured is not None else "Measure first.")
-        comparison = measured.comparison if measured is not None else None
-        others = [Choice(item.id, item.name) for item in self.port.masks() if item.id != mask.id]
-        running = self._running is not None
-        self.view.show_state(
-            MeasureState(
-                shown=True,
-                summary=summary(measured.found, measured.out_of_date) if measured is not None else "",
-                measures=measures_table(measured.found) if measured is not None else None,
-                agreement=agreement_table(comparison.classes) if comparison is not None else None,
-                note=self._note(measured),
-                out_of_date=measured is not None and measured.out_of_date,
-                others=(Choice("", "no other mask", _NONE), *others) if others else (),
-                other=other.id if other is not None else "",
-                tolerance=self._tolerance,
-                unit=unit,
-                measure=ButtonState(not running, "It is being measured." if running else "Measure every class"),
-                copy=replace(table, tooltip=table.tooltip or "Copy the table, for a spreadsheet"),
-                save=replace(table, tooltip=table.tooltip or "Save the table, one row per class"),
-                cancel=ButtonState(
-                    running, "Stop measuring" if running else "Nothing is being measured.", visible=running
-                ),
-                suggested=f"{mask.name}.csv".replace("/", "-"),
-                progress=self._progress,
-                message=self._message,
-            )
+        facts = Facts(
+            mask=mask,
+            measured=self._measured(),
+            others=tuple(item for item in self.port.masks() if item.id != mask.id),
+            other=other.id if other is not None else "",
+            tolerance=self._tolerance,
+            running=self._running is not None,
+            progress=self._progress,
+            message=self._message,
         )
-
-    def _note(self, measured: Measured | None) -> str:
-        if measured is None:
-            return ""
-        said = ["The mask was edited since: measure again."] if measured.out_of_date else []
-        if not measured.found:
-            said.append("There is no label in this mask.")
-        elif not measured.scan:
-            said.append("No scan of the same grid is chosen: no intensities.")
-        if measured.comparison is not None:
-            said.append(f"Compared with '{measured.other}'.")
-            said.extend(measured.comparison.messages)
-        return " ".join(said)
+        self.view.show_state(present(facts))

@@ -40,6 +40,12 @@ def swatch(colour: str, side: int) -> QIcon:
     return icon
 
 
+def aligned(side: Any) -> int:
+    """Return ``side`` and the middle of the height as the number that items of every Qt binding take."""
+    both = side | Qt.AlignmentFlag.AlignVCenter
+    return int(getattr(both, "value", both))
+
+
 class ClassList(QWidget):
     """``ClassesView``: a click paints with a class, a double click renames it."""
 
@@ -106,7 +112,7 @@ class ClassList(QWidget):
             item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
             item.setIcon(_NAME, swatch(row.colour, side))
             item.setData(_NAME, _VALUE_ROLE, row.value)
-            item.setTextAlignment(_VALUE, int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
+            item.setTextAlignment(_VALUE, aligned(Qt.AlignmentFlag.AlignRight))
             item.setToolTip(_NAME, f"{row.name}: label {row.value}, {row.colour}")
             item.setToolTip(_VALUE, "The label's value in files")
             self.tree.addTopLevelItem(item)

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_llm4seg.gui.views.abstract.common import Message
 from napari_llm4seg.gui.views.abstract.measure import MeasureActions, MeasureState, Table
-from napari_llm4seg.gui.views.class_list import swatch
+from napari_llm4seg.gui.views.class_list import aligned, swatch
 from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, MessageLine, Section, button, reveal, show_button
 
 _MOST_ROWS = 8
@@ -62,7 +62,7 @@ class MeasureTable(QTableWidget):
         for column, (text, tooltip) in enumerate(zip(table.heading, table.tooltips, strict=True)):
             item = QTableWidgetItem(text)
             item.setToolTip(tooltip)
-            item.setTextAlignment(int(_alignment(column)))
+            item.setTextAlignment(_alignment(column))
             self.setHorizontalHeaderItem(column, item)
         for row, cells in enumerate(table.rows):
             for column, text in enumerate(cells):
@@ -100,14 +100,13 @@ class MeasureTable(QTableWidget):
 
 def _cell(text: str, column: int, tooltip: str) -> QTableWidgetItem:
     item = QTableWidgetItem(text)
-    item.setTextAlignment(int(_alignment(column)))
+    item.setTextAlignment(_alignment(column))
     item.setToolTip(tooltip)
     return item
 
 
-def _alignment(column: int) -> Any:
-    side = Qt.AlignmentFlag.AlignRight if column else Qt.AlignmentFlag.AlignLeft
-    return side | Qt.AlignmentFlag.AlignVCenter
+def _alignment(column: int) -> int:
+    return aligned(Qt.AlignmentFlag.AlignRight if column else Qt.AlignmentFlag.AlignLeft)
 
 
 class MeasureSection(Section):

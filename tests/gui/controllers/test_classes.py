@@ -74,6 +74,13 @@ def test_a_mask_without_names_shows_the_colours_it_is_drawn_in(bench):
     assert bench.rows[1] == (3, "label 3", drawn), "naming one class changes no other's colour"
 
 
+def test_of_thousands_of_labels_the_first_are_listed(bench):
+    cells = np.arange(3000, dtype=np.uint16).reshape(50, 60)
+    layer = bench.viewer.add_labels(cells)
+    layer.selected_label = 2500
+    assert [row[0] for row in bench.rows] == [*range(1, 201), 2500]
+
+
 def test_a_click_paints_with_that_class(bench):
     layer = bench.labels()
     other = bench.viewer.add_image(np.zeros((4, 5, 6)))
