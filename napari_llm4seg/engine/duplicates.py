@@ -11,6 +11,7 @@ import numpy.typing as npt
 from napari_llm4seg.config import PreprocessConfig
 from napari_llm4seg.io import read
 from napari_llm4seg.preprocess import Preprocessor
+from napari_llm4seg.volume import Volume
 
 Float = npt.NDArray[np.float32]
 
@@ -40,19 +41,28 @@ def near_duplicate_groups(
     list of int
         Numbered in the images' order.
     """
-    thumbnail = Preprocessor(PreprocessConfig(size=(SIDE, SIDE), mean=(0.0,), sd=(1.0,)))
     thumbs = []
     for done, path in enumerate(images):
-        volume = read(path)
-        thumbs.append(thumbnail.apply(volume, [volume.n_slices // 2])[0][0, 0].numpy())
+        thumbs.append(thumbnail(read(path)))
         if progress:
             progress(done + 1, len(images), "looking for near-duplicates")
-    stack = np.stack(thumbs)
-    still = fine_structure(stack)
+    return groups_of(np.stack(thumbs), threshold)
+
+
+def thumbnail(volume: Volume) -> Float:
+    """Return the middle slice as ``groups_of`` takes it, (64, 64) in [0, 1]."""
+    small = Preprocessor(PreprocessConfig(size=(SIDE, SIDE), mean=(0.0,), sd=(1.0,)))
+    thumb: Float = small.apply(volume, [volume.n_slices // 2])[0][0, 0].numpy()
+    return thumb
+
+
+def groups_of(thumbnails: Float, threshold: float = 0.6) -> list[int]:
+    """Return a group number for each of the thumbnails (N, 64, 64), as ``near_duplicate_groups``."""
+    still = fine_structure(thumbnails)
     shifts = [(dy, dx) for dy in range(-SHIFT, SHIFT + 1) for dx in range(-SHIFT, SHIFT + 1)]
-    linked = np.zeros((len(images), len(images)), dtype=bool)
+    linked = np.zeros((len(thumbnails), len(thumbnails)), dtype=bool)
     for shift in shifts:
-        linked |= still @ fine_structure(np.roll(stack, shift, (1, 2))).T > threshold
+        linked |= still @ fine_structure(np.roll(thumbnails, shift, (1, 2))).T > threshold
     from scipy.sparse.csgraph import connected_components
 
     _, groups = connected_components(linked, directed=False)

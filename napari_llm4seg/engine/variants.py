@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from napari_llm4seg.engine.augment import Augmenter, Strength
 from napari_llm4seg.engine.data import Samples
 from napari_llm4seg.engine.features import FeatureCache, image_digest
 from napari_llm4seg.engine.source import ImageValidation, _ImageSource, sample_seed
+from napari_llm4seg.errors import Cancelled
 from napari_llm4seg.models.llm4seg import Features
 
 
@@ -98,11 +101,18 @@ class VariantTraining(_ImageSource):
         images, labels = self._images[sample, variant], self._labels[sample, variant]
         return (images if self._cache is None else self._cache(images)), labels
 
-    def fill(self) -> None:
-        """Have the features of every variant computed, as far as the cache has room."""
-        if self._cache is not None:
-            for images in self._images:
-                self._cache(images)
+    def fill(self, cancel: Callable[[], bool] | None = None) -> None:
+        """Have the features of every variant computed, as far as the cache has room.
+
+        Raises
+        ------
+        Cancelled
+        """
+        for image in self._images.flatten(0, 1):
+            if cancel is not None and cancel():
+                raise Cancelled("Stopped.")
+            if self._cache is not None:
+                self._cache(image[None])
 
 
 class CachedValidation(ImageValidation):

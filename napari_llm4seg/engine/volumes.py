@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from napari_llm4seg.metrics import dice, iou
 from napari_llm4seg.models.backbone import channels_last
 from napari_llm4seg.preprocess import VolumePreprocessor
 from napari_llm4seg.tiling import Blend, Tiling
+from napari_llm4seg.volume import Volume
 
 Grid = tuple[int, int, int]
 
@@ -67,16 +69,28 @@ def load_volumes(
     InputError
         If a scan or mask cannot be used.
     """
-    preprocessor = VolumePreprocessor(config)
     loaded = []
     for done, case in enumerate(cases):
         volume, mask = read_case(case, classes)
-        image, trace = preprocessor.apply(volume)
-        labels = preprocessor.labels_to_grid(mask, trace).to(torch.uint8)
-        loaded.append(LoadedVolume(case.name, image, labels, _places(labels, classes, done)))
+        loaded.append(load_volume(case.name, volume, mask, config, classes, done))
         if progress:
             progress(done + 1, len(cases), "reading")
     return loaded
+
+
+def load_volume(
+    name: str,
+    volume: Volume,
+    mask: npt.NDArray[np.integer[Any]],
+    config: PreprocessConfig,
+    classes: Sequence[ClassSpec],
+    seed: int = 0,
+) -> LoadedVolume:
+    """Return a scan and the label values (Z, Y, X) of its mask on the network's grid; ``seed`` picks its places."""
+    preprocessor = VolumePreprocessor(config)
+    image, trace = preprocessor.apply(volume)
+    labels = preprocessor.labels_to_grid(mask, trace).to(torch.uint8)
+    return LoadedVolume(name, image, labels, _places(labels, classes, seed))
 
 
 def _places(labels: Tensor, classes: Sequence[ClassSpec], seed: int) -> dict[int, npt.NDArray[np.int64]]:

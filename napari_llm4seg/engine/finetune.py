@@ -1,0 +1,322 @@
+"""Fine-tuning on a person's corrections: parts of a checkpoint, a few slices, judged by slices held back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+
+from napari_llm4seg.checkpoint import Checkpoint
+from napari_llm4seg.config import FinetuneConfig
+from napari_llm4seg.engine.corrections import Correction, Corrections
+from napari_llm4seg.engine.features import FeatureCache
+from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
+from napari_llm4seg.engine.gate import Gate, Parts, Score, compare, hold_back
+from napari_llm4seg.engine.judge import judge
+from napari_llm4seg.engine.resume import Data
+from napari_llm4seg.engine.source import ImageValidation
+from napari_llm4seg.engine.variants import CachedValidation, VariantTraining
+from napari_llm4seg.engine.volumes import VolumeTraining, VolumeValidation
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.predict import Predictor
+
+Labels = npt.NDArray[Any]
+Ask = Callable[[], bool]
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What came of a fine-tuning.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint
+        A new one; the old one is untouched.
+    gate : Gate
+        Scores of the held-back slices before and after.
+    split : gate.Parts
+        Which of the slices trained, were held back or left out, by number.
+    history : list of dict
+        A row per validation, as ``fit`` gives it.
+    seconds : float
+        From the start until everything was judged.
+    held_back : Corrections
+    before, after : list of array (Y, X)
+        Label values that the old and the new checkpoint give the held-back slices.
+    """
+
+    checkpoint: Checkpoint
+    gate: Gate
+    split: Parts
+    history: list[dict[str, float]]
+    seconds: float
+    held_back: Corrections
+    before: list[Labels] = field(repr=False)
+    after: list[Labels] = field(repr=False)
+
+    @property
+    def locked(self) -> tuple[str, ...]:
+        """Digests of the held-back slices, which are to stay so in later rounds."""
+        return tuple(each.digest for each in self.held_back.slices)
+
+
+class Finetuner:
+    """A checkpoint ready to be fine-tuned, again and again, from where it is.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    config : FinetuneConfig
+        Its default parts, fit and limits.
+    device : str
+        As in ``make_fabric``.
+
+    Raises
+    ------
+    CheckpointError, DeviceError
+        If the network cannot be built, or not on that device.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, config: FinetuneConfig | None = None, device: str = "auto") -> None:
+        self.checkpoint, self.config, self.device = checkpoint, config or FinetuneConfig(), device
+        self.predictor = Predictor(checkpoint, device)
+        self._net = checkpoint.build().train_only("adapters+decoder")
+        self.volumetric = self.predictor.volumetric
+        self.cache = FeatureCache(self._net, 0 if self.volumetric else self.config.cache_mb)
+
+    def warm(self, slices: Corrections, cancel: Ask | None = None) -> None:
+        """Do what training on ``slices`` will need and can be done before: features of all their variants.
+
+        Raises
+        ------
+        Cancelled
+        InputError
+            If a slice cannot be used.
+        """
+        if self.volumetric or not len(slices) or self.config.parts == "all":
+            return
+        self._net.eval()
+        config = self.checkpoint.config
+        samples = slices.samples(config.preprocess, config.model.classes)
+        source = VariantTraining(
+            samples, self.config.fit.augment, self.config.variants, seed=self.config.fit.seed, cache=self.cache
+        )
+        source.fill(cancel)
+
+    def train(
+        self,
+        slices: Corrections,
+        config: FinetuneConfig | None = None,
+        *,
+        replay: Corrections | None = None,
+        locked: Collection[str] = (),
+        name: str | None = None,
+        on_split: Callable[[Corrections, Corrections], None] | None = None,
+        on_event: OnEvent | None = None,
+        cancel: Ask | None = None,
+        stop: Ask | None = None,
+    ) -> Finetuned:
+        """Train on corrected slices and judge by those held back.
+
+        Parameters
+        ----------
+        slices : Corrections
+        config : FinetuneConfig, optional
+            By default the one given at first.
+        replay : Corrections, optional
+            Earlier ones that shall not be forgotten, of other scans.
+        locked : collection of str
+            Digests of slices that were held back before and never train.
+        name : str, optional
+            Of the new checkpoint; by default the old one's.
+        on_split : callable
+            Told before the training which slices train and which are held back, so that these can be locked.
+        on_event, cancel, stop
+            As in ``fit``.
+
+        Raises
+        ------
+        Cancelled
+        ConfigError
+            If the checkpoint lacks the parts.
+        InputError
+            If no slice is left to train on, or one cannot be used.
+        """
+        started = time.monotonic()
+        config = config or self.config
+        slices.needs_some()
+        items = slices.items()
+        split = hold_back(items, config.hold_back, gap=config.gap, locked=locked, seed=config.fit.seed)
+        if not split.train:
+            raise InputError(
+                f"All {len(items)} corrected slices are held back or beside one that is; correct one further away."
+            )
+        held = slices[split.held_back]
+        if on_split is not None:
+            on_split(slices[split.train], held)
+        before, labels_before = self._judge_before(held, cancel)
+        again = _replayed(replay, slices, locked, config)
+        result = self._fit(slices[split.train], again, config, on_event, cancel, stop)
+        facts = _facts(self.checkpoint, config, slices, split, again, result)
+        checkpoint = self._as_checkpoint(result, facts, name)
+        after, labels_after = judge(Predictor(checkpoint, self.device), held, cancel) if len(held) else ([], [])
+        gate = compare(before, after)
+        return Finetuned(
+            _with_scores(checkpoint, gate),
+            gate,
+            split,
+            result.history,
+            time.monotonic() - started,
+            held,
+            labels_before,
+            labels_after,
+        )
+
+    def _judge_before(self, held: Corrections, cancel: Ask | None) -> tuple[list[Score], list[Labels]]:
+        return judge(self.predictor, held, cancel) if len(held) else ([], [])
+
+    def _fit(
+        self,
+        train: Corrections,
+        replay: Corrections | None,
+        config: FinetuneConfig,
+        on_event: OnEvent | None,
+        cancel: Ask | None,
+        stop: Ask | None,
+    ) -> FitResult:
+        net = self._net
+        try:
+            net.train_only(config.parts)
+            data = self._volumes(train, replay, config) if self.volumetric else self._images(train, replay, config)
+            return fit(
+                make_fabric(config.fit, self.device),
+                net,
+                data,
+                config.fit,
+                folder=None,
+                threshold=self.checkpoint.config.predict.threshold,
+                on_event=on_event,
+                cancel=cancel,
+                stop=_until(config.seconds, stop),
+            )
+        finally:  # the next training begins where this one did, and the cache needs this encoder
+            net.load_state_dict(dict(self.checkpoint.tensors), strict=False)
+            net.train_only("adapters+decoder").eval()
+
+    def _images(self, train: Corrections, replay: Corrections | None, config: FinetuneConfig) -> Data:
+        preprocess, classes = self.checkpoint.config.preprocess, self.checkpoint.config.model.classes
+        samples = train.samples(preprocess, classes)
+        cache = None if config.parts == "all" else self.cache
+        training = VariantTraining(
+            samples,
+            config.fit.augment,
+            config.variants,
+            seed=config.fit.seed,
+            cache=cache,
+            replay=replay.samples(preprocess, classes) if replay else None,
+            share=config.replay,
+        )
+        return training, ImageValidation(samples) if cache is None else CachedValidation(samples, cache)
+
+    def _volumes(self, train: Corrections, replay: Corrections | None, config: FinetuneConfig) -> Data:
+        preprocess, classes = self.checkpoint.config.preprocess, self.checkpoint.config.model.classes
+        assert preprocess.patch is not None  # a volumetric network's
+        loaded = train.loaded(preprocess, classes)
+        others = replay.loaded(preprocess, classes) if replay else []
+        each = config.fit.patches_per_volume
+        training = VolumeTraining([*loaded, *others], preprocess.patch, config.fit.augment, each)
+        return training, VolumeValidation(loaded, preprocess.patch, classes)
+
+    def _as_checkpoint(self, result: FitResult, facts: dict[str, Any], name: str | None) -> Checkpoint:
+        old = self.checkpoint
+        card = old.config.card.model_copy(update={"name": name or old.name, "training": facts, "scores": {}})
+        # the frozen layers that lie beside the old one are found, and carried along, through its path
+        return Checkpoint(old.config.model_copy(update={"card": card}), result.tensors, old.path)
+
+
+def finetune(
+    checkpoint: Checkpoint,
+    slices: Corrections | Sequence[Correction],
+    config: FinetuneConfig | None = None,
+    *,
+    device: str = "auto",
+    **more: Any,
+) -> Finetuned:
+    """Fine-tune ``checkpoint`` on corrected slices; ``more`` as for ``Finetuner.train``.
+
+    >>> from napari_llm4seg.engine.corrections import from_store
+    >>> done = finetune(checkpoint, from_store(store))  # doctest: +SKIP
+    >>> print(done.gate.words())  # doctest: +SKIP
+    """
+    chosen = slices if isinstance(slices, Corrections) else Corrections(tuple(slices))
+    return Finetuner(checkpoint, config, device).train(chosen, **more)
+
+
+def _until(seconds: float | None, stop: Ask | None) -> Ask:
+    """Return what ends a training: told to, or ``seconds`` after its first step."""
+    first: list[float] = []
+
+    def ended() -> bool:
+        first[:] = first or [time.monotonic()]
+        return (stop is not None and stop()) or (seconds is not None and time.monotonic() - first[0] >= seconds)
+
+    return ended
+
+
+def _replayed(
+    replay: Corrections | None, slices: Corrections, locked: Collection[str], config: FinetuneConfig
+) -> Corrections | None:
+    """Return the earlier corrections that may train: none that is held back, and none that trains already."""
+    if replay is None or not len(replay) or config.replay <= 0:
+        return None
+    split = hold_back(replay.items(), 0, gap=config.gap, locked=locked)
+    mine = {each.digest for each in slices.slices}
+    kept = replay[[i for i in split.train if replay.slices[i].digest not in mine]]
+    return kept if len(kept) else None
+
+
+def _facts(
+    old: Checkpoint,
+    config: FinetuneConfig,
+    slices: Corrections,
+    split: Parts,
+    replay: Corrections | None,
+    result: FitResult,
+) -> dict[str, Any]:
+    def named(numbers: Sequence[int]) -> list[dict[str, str]]:
+        return [{"name": slices.slices[i].name, "sha256": slices.slices[i].digest} for i in numbers]
+
+    return {
+        "parent": {"name": old.name, "sha256": old.digest},
+        "parts": config.parts,
+        "samples": named(split.train),
+        "held_back": named(split.held_back),
+        "left_out": named(split.left_out),
+        "replayed": 0 if replay is None else len(replay),
+        "fit": config.model_dump(mode="json"),
+        "epochs": int(result.history[-1]["epoch"]),
+        "best_epoch": result.best_epoch,
+        "seconds": round(result.history[-1]["seconds"], 1),
+        "parent_training": old.config.card.training,
+    }
+
+
+def _with_scores(checkpoint: Checkpoint, gate: Gate) -> Checkpoint:
+    """Return the checkpoint with what was measured on held-back slices in its card."""
+    from dataclasses import replace
+
+    if not gate.n:
+        return checkpoint
+    found = gate.as_dict()
+    scores = {key: found[key] for key in ("n", "dice_before", "dice_after", "interval", "hd95_after", "hd95_unit")}
+    scores = {key: round(value, 4) if isinstance(value, float) else value for key, value in scores.items()}
+    scores["how"] = "means over corrected slices that were held back from training, at their own resolution"
+    card = checkpoint.config.card.model_copy(update={"scores": scores})
+    return replace(checkpoint, config=checkpoint.config.model_copy(update={"card": card}))
+
+
+__all__ = ["Correction", "Corrections", "Finetuned", "Finetuner", "finetune"]

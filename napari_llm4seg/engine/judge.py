@@ -1,0 +1,58 @@
+"""Held-back slices against what a checkpoint says of them, at the scans' own resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_llm4seg.config import ClassSpec
+from napari_llm4seg.engine.corrections import Correction, Corrections
+from napari_llm4seg.engine.data import IGNORE
+from napari_llm4seg.engine.gate import Score
+from napari_llm4seg.planes import at
+from napari_llm4seg.predict import Predictor
+from napari_llm4seg.predict.evaluate import score_case
+
+Labels = npt.NDArray[Any]
+
+
+def judge(
+    predictor: Predictor, held_back: Corrections, cancel: Callable[[], bool] | None = None
+) -> tuple[list[Score], list[Labels]]:
+    """Return each slice's scores and the labels (Y, X) that the checkpoint gives it.
+
+    Pixels that are not annotated do not count.
+
+    Raises
+    ------
+    Cancelled
+    InputError
+        If a slice cannot be segmented.
+    """
+    said = segment(predictor, held_back, cancel)
+    classes = predictor.checkpoint.config.model.classes
+    return [_score(each, labels, classes) for each, labels in zip(held_back.slices, said, strict=True)], said
+
+
+def segment(predictor: Predictor, slices: Corrections, cancel: Callable[[], bool] | None = None) -> list[Labels]:
+    """Return the label values (Y, X) that a checkpoint gives each slice."""
+    if not predictor.volumetric:
+        # these are slices already, whatever plane the checkpoint asks for
+        flat = predictor.with_config(predictor.config.model_copy(update={"axis": "stored"}))
+        return [flat.predict(each.volume, cancel=cancel, keep_probabilities=False).labels[0] for each in slices.slices]
+    whole = {
+        scan: predictor.predict(slices.volume(scan), cancel=cancel, keep_probabilities=False).labels
+        for scan in dict.fromkeys(each.scan for each in slices.slices)
+    }
+    return [whole[each.scan][at(each.axis, each.index)] for each in slices.slices]
+
+
+def _score(each: Correction, labels: Labels, classes: tuple[ClassSpec, ...]) -> Score:
+    truth = each.truth(classes)
+    known = truth != IGNORE
+    pair = (np.where(known, labels, 0)[None], np.where(known, truth, 0)[None])
+    found = score_case(each.name, *pair, classes, (1.0, *each.spacing), each.unit)
+    return Score(each.name, found.dice, found.hd95, found.hd95_unit)
