@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from napari_llm4seg.gui.layers import KEY, class_style
 from napari_llm4seg.io import TimeStack
 from napari_llm4seg.volume import Volume
+from napari_llm4seg.windows import CT_WINDOWS, DEFAULT_CT, is_ct
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
@@ -34,8 +35,24 @@ def layer_tuples(found: Volume | TimeStack) -> list[LayerTuple]:
         stacked = np.moveaxis(data, 0, -1) if isinstance(data, np.ndarray) else data.transpose(*range(1, data.ndim), 0)
         return [(stacked, {**base, "rgb": True}, "image")]
     if len(data) == 1:
+        if _is_ct(found):  # napari would show everything from air to metal, all organs alike
+            metadata[KEY]["ct"] = True
+            base["contrast_limits"] = CT_WINDOWS[DEFAULT_CT].limits
         return [(data[0], base, "image")]
     return [(part, {**base, **_channel(found.name, number, channels)}, "image") for number, part in enumerate(data)]
+
+
+def _is_ct(found: Volume | TimeStack) -> bool:
+    """Return whether a grey scan holds CT numbers, by its header or, where it is in memory, one of its slices."""
+    data, header = found.data, found.metadata.get("dicom")
+    if np.dtype(data.dtype).kind not in "if" or np.dtype(data.dtype).itemsize < 2:
+        return False
+    code = header.get("Modality", "") if isinstance(header, Mapping) else ""
+    said, lowest = str(found.metadata.get("modality") or code), None
+    if not said and isinstance(data, np.ndarray):
+        stack = data.reshape(-1, *data.shape[-2:])
+        lowest = float(np.nan_to_num(stack[len(stack) // 2, ::4, ::4]).min())
+    return is_ct(said, lowest)
 
 
 def layers_of(volumes: Sequence[Volume | TimeStack]) -> list[LayerTuple]:

@@ -14,6 +14,7 @@ from napari_llm4seg.gui.controllers.masks import MaskController
 from napari_llm4seg.gui.controllers.measure import MeasureController
 from napari_llm4seg.gui.controllers.ports import ModelSource
 from napari_llm4seg.gui.controllers.segment import SegmentController
+from napari_llm4seg.gui.controllers.window import WindowController
 from napari_llm4seg.gui.dock import Docked, Part
 from napari_llm4seg.gui.layer_tuples import LayerTuple, layers_of
 from napari_llm4seg.gui.mask_port import NapariMasks
@@ -22,6 +23,7 @@ from napari_llm4seg.gui.state.session import Session, session_for
 from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.viewer_port import NapariPort
 from napari_llm4seg.gui.views.segment_dock import SegmentWidget
+from napari_llm4seg.gui.window_port import NapariWindows
 
 if TYPE_CHECKING:
     import napari
@@ -53,12 +55,13 @@ class SegmentDock(Docked, SegmentWidget):
             settings,
             self.dispatcher.post,
         )
+        self.windows = WindowController(session, NapariWindows(napari_viewer), self.window_row, settings)
         self.masks = MaskController(session, NapariMasks(napari_viewer), self.mask_row)
         tools = mask_tools(session, napari_viewer, self, self.make_runner)
         self.batches = BatchController(
             session, source, self.batch, self.make_runner, self.controller.config, port.show_case
         )
-        self.begin((self.controller, self.masks, *tools, self.batches))
+        self.begin((self.controller, self.windows, self.masks, *tools, self.batches))
 
 
 def mask_tools(session: Session, viewer: Any, dock: SegmentWidget, make_runner: Callable[[], Any]) -> tuple[Part, ...]:

@@ -214,6 +214,35 @@ class ClassPort(Protocol):
 
 
 @dataclass(frozen=True)
+class WindowInfo:
+    """What a scan's layer shows: whether its values are CT numbers, from where to where, and whether that is all."""
+
+    ct: bool
+    limits: tuple[float, float]
+    full: bool
+
+
+class WindowPort(Protocol):
+    """The display of the scan's layer as a controller sees it."""
+
+    def window(self, scan_id: str) -> WindowInfo | None:
+        """Return what is shown; None where there is no choice: in colour, of 8 bits, or gone."""
+
+    def show_window(self, scan_id: str, limits: tuple[float, float]) -> None: ...
+
+    def show_full(self, scan_id: str) -> tuple[float, float]:
+        """Show every value; return from where to where."""
+
+    def show_percentiles(self, scan_id: str) -> tuple[float, float]:
+        """Show all but the extreme 0.5 % on either side; return from where to where."""
+
+    def connect(self, on_change: Callable[[], None]) -> None:
+        """Call ``on_change`` whenever layers come or go, or one shows another window."""
+
+    def disconnect(self) -> None: ...
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """What can be chosen on this machine: ``devices`` as (key, label), "auto" first and saying what it is."""
 

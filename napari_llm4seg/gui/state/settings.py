@@ -37,6 +37,8 @@ class Settings:
         ``PredictConfig`` fields in which the person differs from the model's own configuration.
     models : list of str
         Paths of checkpoints added by hand, newest first.
+    windows : list of [centre, width]
+        A person's own windows, newest first.
     """
 
     model: str = ""
@@ -44,6 +46,7 @@ class Settings:
     probability: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     models: list[str] = field(default_factory=list)
+    windows: list[list[float]] = field(default_factory=list)
 
     @classmethod
     def load(cls, path: Path | None = None) -> Settings:
@@ -61,6 +64,7 @@ class Settings:
             if type(value) is type(default):
                 setattr(settings, name, value)
         settings.models = [item for item in settings.models if isinstance(item, str)]
+        settings.windows = [pair for pair in settings.windows if _is_window(pair)]
         return settings
 
     def save(self, path: Path | None = None) -> bool:
@@ -78,3 +82,9 @@ class Settings:
                 os.unlink(temporary)
             return False
         return True
+
+
+def _is_window(pair: Any) -> bool:
+    """Return whether ``pair`` is a centre and a width as numbers."""
+    numbers = isinstance(pair, list) and len(pair) == 2 and all(type(value) in (int, float) for value in pair)
+    return numbers and all(abs(value) < 1e30 for value in pair) and pair[1] > 0

@@ -30,6 +30,7 @@ from napari_llm4seg.gui.views.measure_section import MeasureSection
 from napari_llm4seg.gui.views.options import OptionsBox
 from napari_llm4seg.gui.views.series_dialog import choose_series
 from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, Line, MessageLine, Section, button, show_button
+from napari_llm4seg.gui.views.window_row import WindowRow
 
 # Wide enough for everything at 100 %; napari's own docks are about as wide.
 _WIDTH = 320
@@ -130,8 +131,9 @@ class SegmentWidget(QWidget):
         menu.addAction("Checkpoint folder…").triggered.connect(self._ask_model_folder)
         menu.addAction("Checkpoint file…").triggered.connect(self._ask_model_file)
         self.add_button.setMenu(menu)
-        rows: list[tuple[str, QWidget, tuple[Line, ...]]] = [
-            ("1  Scan", self.scan_box, (self.scan_line,)),
+        self.window_row = WindowRow()
+        rows: list[tuple[str, QWidget, tuple[QWidget, ...]]] = [
+            ("1  Scan", self.scan_box, (self.scan_line, self.window_row)),
             ("2  Model", self.model_box, self.model_lines),
             ("3  Device", self.device_box, ()),
         ]
