@@ -106,9 +106,9 @@ def _walk(
 
 
 def _format(path: Path) -> str | None:
-    """Return the module that reads a file; one without a suffix is looked into, as DICOM exports often have none."""
+    """Return the module that reads a file; one of an unknown suffix is looked into: DICOM files are often named by UID."""
     known = FORMATS.get(suffix_of(path))
-    if known is None and not path.suffix and path.stat().st_size:
+    if known is None and path.stat().st_size:
         return "dicom" if sniff(path) == "dicom" else None
     return known
 

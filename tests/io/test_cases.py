@@ -54,9 +54,11 @@ def test_a_folder_of_dicom_files_is_one_case(tmp_path):
     for name in ("patient/1.dcm", "patient/noending"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(source)
+    (tmp_path / "uid").mkdir()
+    (tmp_path / "uid" / "CT.1.3.12.2.1107").write_bytes(source)
     picture(tmp_path / "x.png")
     assert names(tmp_path)[-1] == "x"
-    assert any(case.path == tmp_path / "patient" for case in find_cases(tmp_path))
+    assert {tmp_path / "patient", tmp_path / "uid"} <= {case.path for case in find_cases(tmp_path)}
 
 
 def test_each_series_of_a_folder_is_a_case_of_its_own(tmp_path):
