@@ -14,7 +14,7 @@ from napari_llm4seg.gui.controllers.ports import Catalogue
 from napari_llm4seg.gui.layers import warm_up
 from napari_llm4seg.gui.state.look import look_of_model
 from napari_llm4seg.gui.state.session import ModelEntry
-from napari_llm4seg.io import SeriesInfo, TimeStack
+from napari_llm4seg.io import Progress, SeriesInfo, TimeStack
 from napari_llm4seg.volume import Volume
 
 SAMPLES = (
@@ -79,15 +79,17 @@ class Models:
     def configured(self, predictor: Any, config: PredictConfig) -> Any:
         return predictor.with_config(config)
 
-    def series(self, path: Path) -> list[SeriesInfo]:
+    def series(self, path: Path, progress: Progress | None = None) -> list[SeriesInfo]:
         from napari_llm4seg.io import series
 
-        return series(path)
+        return series(path, progress=progress)
 
-    def read_scan(self, path: Path, numbers: Sequence[int | None] = (None,)) -> list[Volume | TimeStack]:
+    def read_scan(
+        self, path: Path, numbers: Sequence[int | None] = (None,), progress: Progress | None = None
+    ) -> list[Volume | TimeStack]:
         from napari_llm4seg.gui.reading import read_all
 
-        return read_all(path, numbers)
+        return read_all(path, numbers, progress)
 
     def read_sample(self, key: str) -> list[Volume]:
         return sample(key)

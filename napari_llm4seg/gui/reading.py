@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_llm4seg.gui.layer_tuples import LayerTuple, layers_of
-from napari_llm4seg.io import FORMATS, TimeStack, largest
+from napari_llm4seg.io import FORMATS, Progress, TimeStack, largest
 from napari_llm4seg.volume import Volume
 
 T = TypeVar("T")
@@ -51,11 +51,11 @@ def read_path(path: Any) -> list[LayerTuple]:
     return layers_of(volumes) if volumes else _NOTHING
 
 
-def read_all(path: Path, numbers: Sequence[int | None]) -> list[Volume | TimeStack]:
+def read_all(path: Path, numbers: Sequence[int | None], progress: Progress | None = None) -> list[Volume | TimeStack]:
     """Read the chosen series of a folder, or the one scan of a file; label images of an OME-Zarr come with it."""
     from napari_llm4seg.io import companions, read_stack
 
-    found = [read_stack(path, series=number) for number in numbers]
+    found = [read_stack(path, series=number, progress=progress) for number in numbers]
     return [*found, *(read_stack(place) for place in companions(path))]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.io._files import PathLike, existing, is_zarr, sniff, suffix_of
+from napari_llm4seg.io._files import PathLike, Progress, existing, is_zarr, sniff, suffix_of
 from napari_llm4seg.io._series_info import SeriesInfo, largest
 from napari_llm4seg.io._time import TimeStack, one_time
 from napari_llm4seg.volume import Prediction, Volume
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "WRITERS",
+    "Progress",
     "SeriesInfo",
     "TimeStack",
     "companions",
@@ -109,7 +110,13 @@ def read(path: PathLike, *, series: str | int | None = None, time: int | None = 
     return one_time(read_stack(path, series=series, some_channels=time is None), time)
 
 
-def read_stack(path: PathLike, *, series: str | int | None = None, some_channels: bool = True) -> Volume | TimeStack:
+def read_stack(
+    path: PathLike,
+    *,
+    series: str | int | None = None,
+    some_channels: bool = True,
+    progress: Progress | None = None,
+) -> Volume | TimeStack:
     """Read a file with all its time points; what has none comes back as a ``Volume``.
 
     Parameters
@@ -119,6 +126,8 @@ def read_stack(path: PathLike, *, series: str | int | None = None, some_channels
         As for ``read``.
     some_channels : bool
         Whether a NIfTI file with a few volumes is taken for channels, as it does not say what they are.
+    progress : callable(done, total, words), optional
+        Called as the slices of a DICOM series are read; an error that it raises stops the reading.
 
     Raises
     ------
@@ -129,7 +138,7 @@ def read_stack(path: PathLike, *, series: str | int | None = None, some_channels
     name = format_of(path)
     if name != "dicom" and series is not None:
         raise InputError(f"'{path.name}' is no DICOM; only DICOM folders and files hold series to choose from.")
-    options: dict[str, Any] = {"series": series} if name == "dicom" else {}
+    options: dict[str, Any] = {"series": series, "progress": progress} if name == "dicom" else {}
     if name == "nifti":
         options["some_channels"] = some_channels
     found: Volume | TimeStack = _module(name).read(path, **options)
@@ -138,7 +147,7 @@ def read_stack(path: PathLike, *, series: str | int | None = None, some_channels
     return replace(found, metadata={**found.metadata, "series_choice": str(series)})
 
 
-def series(path: PathLike) -> list[SeriesInfo]:
+def series(path: PathLike, *, progress: Progress | None = None) -> list[SeriesInfo]:
     """Return what can be chosen from at ``path``: the series of a DICOM folder, the volumes of a DICOM file.
 
     Other formats hold one scan, and the list is empty. Nothing about the patient is in it.
@@ -151,7 +160,7 @@ def series(path: PathLike) -> list[SeriesInfo]:
     path = existing(path)
     if format_of(path) != "dicom":
         return []
-    found: list[SeriesInfo] = _module("dicom").list_series(path)
+    found: list[SeriesInfo] = _module("dicom").list_series(path, progress)
     return found
 
 

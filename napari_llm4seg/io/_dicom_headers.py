@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.io._dicom_elements import number, numbers, short, text
 from napari_llm4seg.io._dicom_pixels import Stored, functional_groups, stored_in
-from napari_llm4seg.io._files import as_input_error
+from napari_llm4seg.io._files import Progress, as_input_error
 from napari_llm4seg.io._geometry import Slice
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -93,25 +93,34 @@ class Found:
     errors: dict[Path, InputError]
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+def in_threads(
+    work: Callable[[T], R], items: Sequence[T], progress: Progress | None = None, doing: str = ""
+) -> Iterator[R]:
     """Yield ``work(item)`` in order; reading and decoding wait for disks and leave Python free."""
     if len(items) < 2:
         yield from map(work, items)
         return
     with ThreadPoolExecutor(min(8, max(2, os.cpu_count() or 1))) as pool:
         try:
-            yield from pool.map(work, items)
+            for done, result in enumerate(pool.map(work, items), start=1):
+                if progress is not None:
+                    progress(done, len(items), f"{doing} {done}/{len(items)}")
+                yield result
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def find(folder: Path) -> Found:
+def find(folder: Path, progress: Progress | None = None) -> Found:
     """Read the headers of all DICOM images in ``folder`` and the folders in it; other files are passed over."""
     paths = list(_files(folder))
     bunches = [paths[first : first + _BUNCH] for first in range(0, len(paths), _BUNCH)]
     found = Found([], {})
-    for bunch in in_threads(lambda some: [(path, _examined(path)) for path in some], bunches):
+
+    def examine(some: list[Path]) -> list[tuple[Path, list[Frame] | InputError]]:
+        return [(path, _examined(path)) for path in some]
+
+    for bunch in in_threads(examine, bunches, progress, f"looking through {len(paths)} files, part"):
         for path, answer in bunch:
             if isinstance(answer, InputError):
                 found.errors[path] = answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy.typing as npt
 from napari_llm4seg.errors import InputError, LLM4SegError, one_line
 
 PathLike = str | os.PathLike[str]
+# Called with (done, total, what in words) while a reader works; an error that it raises stops the reader.
+Progress = Callable[[int, int, str], object]
 
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "raster"),

@@ -25,7 +25,7 @@ from napari_llm4seg.io._dicom_headers import (
 )
 from napari_llm4seg.io._dicom_pixels import pixels_of, read_stored, rescaled, stored_in
 from napari_llm4seg.io._dicom_series import Series, chosen, sort_out
-from napari_llm4seg.io._files import PathLike, as_input_error, existing, reading
+from napari_llm4seg.io._files import PathLike, Progress, as_input_error, existing, reading
 from napari_llm4seg.io._geometry import plane_affine, stack_affine, ultrasound_spacing
 from napari_llm4seg.io._series_info import SeriesInfo
 from napari_llm4seg.volume import Unit, Volume
@@ -36,7 +36,7 @@ Array = npt.NDArray[Any]
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 
 
-def read(path: PathLike, series: str | int | None = None) -> Volume:
+def read(path: PathLike, series: str | int | None = None, progress: Progress | None = None) -> Volume:
     """Read one DICOM file; its frames become slices.
 
     Rescale slope and intercept are applied, MONOCHROME1 is inverted (not in CT, PET and NM, whose values are
@@ -49,6 +49,8 @@ def read(path: PathLike, series: str | int | None = None) -> Volume:
     series : str or int, optional
         Which part of a file that holds several volumes (time points, echoes, directions), as ``list_series`` numbers
         them.
+    progress : callable(done, total, words), optional
+        Called as slices are read; an error that it raises stops the reading.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def read(path: PathLike, series: str | int | None = None) -> Volume:
     """
     path = _opened(path)
     if path.is_dir():
-        return read_series(path, series)
+        return read_series(path, series, progress)
     with reading(path, WHAT):
         if _is_segmentation(path):
             from napari_llm4seg.io import dicom_seg
@@ -72,10 +74,10 @@ def read(path: PathLike, series: str | int | None = None) -> Volume:
             return dicom_seg.read(path)
         one = chosen(_in_file(path), series, path.name)
         named = path.stem if path.suffix.lower() in SUFFIXES else path.name
-        return _volume(one, path, named)
+        return _volume(one, path, named, progress)
 
 
-def read_series(folder: PathLike, series: str | int | None = None) -> Volume:
+def read_series(folder: PathLike, series: str | int | None = None, progress: Progress | None = None) -> Volume:
     """Read a series from a folder and the folders in it, slices ordered by their position along the slice normal.
 
     Files that are not DICOM are passed over; names and suffixes do not matter. Images of other direction, size or
@@ -87,6 +89,8 @@ def read_series(folder: PathLike, series: str | int | None = None) -> Volume:
     folder : str or path
     series : str or int, optional
         Number as in ``list_series``, or Series Instance UID; needed where there are several.
+    progress : callable(done, total, words), optional
+        As for ``read``.
 
     Raises
     ------
@@ -95,7 +99,7 @@ def read_series(folder: PathLike, series: str | int | None = None) -> Volume:
     """
     folder = existing(folder)
     with reading(folder, "a folder with DICOM images"):
-        found = find(folder)
+        found = find(folder, progress)
         if not found.frames:
             _raise_for(found, folder)
             raise InputError(
@@ -108,7 +112,7 @@ def read_series(folder: PathLike, series: str | int | None = None) -> Volume:
             named = path.stem if path.suffix.lower() in SUFFIXES else path.name
         else:
             named = one.frames[0].description or folder.name
-        volume = _volume(one, folder, named)
+        volume = _volume(one, folder, named, progress)
     places = {frame.path.parent for frame in one.frames}
     near = [error for path, error in found.errors.items() if path.parent in places]
     if near:
@@ -117,7 +121,7 @@ def read_series(folder: PathLike, series: str | int | None = None) -> Volume:
     return volume
 
 
-def list_series(path: PathLike) -> list[SeriesInfo]:
+def list_series(path: PathLike, progress: Progress | None = None) -> list[SeriesInfo]:
     """Return the series in a folder, or the volumes in a file; nothing about the patient.
 
     Raises
@@ -128,7 +132,7 @@ def list_series(path: PathLike) -> list[SeriesInfo]:
     path = _opened(path)
     with reading(path, WHAT):
         if path.is_dir():
-            found = find(path)
+            found = find(path, progress)
             _raise_for(found, path)
             series = sort_out(found.frames)
         elif _is_segmentation(path):
@@ -168,12 +172,13 @@ def _is_segmentation(path: Path) -> bool:
     return str(load(path, ["SOPClassUID"]).get("SOPClassUID", "")) in SEGMENTATIONS
 
 
-def _volume(one: Series, source: Path, name: str) -> Volume:
+def _volume(one: Series, source: Path, name: str, progress: Progress | None) -> Volume:
     frames = one.frames
     header = load(frames[0].path)
     affine, unit, order, messages = _grid(frames, header)
     frames = [frames[index] for index in order]
-    data = _fast(frames) if all(frame.stored is not None for frame in frames) else _decoded(frames)
+    read_frames = _fast if all(frame.stored is not None for frame in frames) else _decoded
+    data = read_frames(frames, progress)
     metadata: dict[str, Any] = {"source_path": str(source), "messages": [*one.messages, *messages]}
     if one.part:
         metadata["series"] = one.part
@@ -185,11 +190,11 @@ def _volume(one: Series, source: Path, name: str) -> Volume:
     return Volume(data=data, affine=affine, unit=unit, name=name, metadata=metadata)
 
 
-def _fast(frames: list[Frame]) -> Array:
+def _fast(frames: list[Frame], progress: Progress | None) -> Array:
     """Read uncompressed values straight into place, (1, Z, Y, X)."""
     kinds = sorted({frame.stored.dtype for frame in frames if frame.stored is not None})
     if len(kinds) > 1:
-        return _decoded(frames)
+        return _decoded(frames, progress)
     out = np.empty((len(frames), *frames[0].size), dtype=kinds[0])
 
     def fill(z: int) -> tuple[int, int]:
@@ -200,19 +205,19 @@ def _fast(frames: list[Frame]) -> Array:
         except Exception as error:
             raise as_input_error(error, frames[z].path, WHAT) from error
 
-    spans = list(in_threads(fill, range(len(frames))))
+    spans = list(in_threads(fill, range(len(frames)), progress, "slice"))
     pairs = [frame.stored.rescale for frame in frames if frame.stored is not None]
     span = min(low for low, _ in spans), max(high for _, high in spans)
     return rescaled(out, pairs, span)[None]
 
 
-def _decoded(frames: list[Frame]) -> Array:
+def _decoded(frames: list[Frame], progress: Progress | None) -> Array:
     """Decode files one by one in threads and put their frames in place, (C, Z, Y, X)."""
     places: dict[Path, list[int]] = {}
     for z, frame in enumerate(frames):
         places.setdefault(frame.path, []).append(z)
     out: Array | None = None
-    for path, pixels in zip(places, in_threads(_file_pixels, list(places)), strict=True):
+    for path, pixels in zip(places, in_threads(_file_pixels, list(places), progress, "file"), strict=True):
         if out is None:
             out = np.empty((pixels.shape[0], len(frames), *pixels.shape[2:]), dtype=pixels.dtype)
         if pixels.shape[::2] != out.shape[::2] or pixels.shape[3] != out.shape[3]:

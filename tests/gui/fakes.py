@@ -130,10 +130,12 @@ class FakeModels:
         predictor.config = config
         return predictor
 
-    def series(self, path):
+    def series(self, path, progress=None):
         return self.listed
 
-    def read_scan(self, path, numbers=(None,)):
+    def read_scan(self, path, numbers=(None,), progress=None):
+        if progress is not None:
+            progress(1, 3, "slice 1/3")
         metadata = {"messages": list(self.notes)}
         names = [path.stem if number is None else f"{path.stem} {number}" for number in numbers]
         return [Volume(np.zeros((1, 1, 40, 50), np.uint8), name=name, metadata=metadata) for name in names]

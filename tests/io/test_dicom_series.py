@@ -18,8 +18,8 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
 )
 
-from napari_llm4seg.errors import InputError
-from napari_llm4seg.io import dicom, read, series
+from napari_llm4seg.errors import Cancelled, InputError
+from napari_llm4seg.io import dicom, read, read_stack, series
 from tests.io.made_dicom import made, made_series, save
 
 AXIAL = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [0.5, 0.75]}
@@ -330,3 +330,23 @@ def test_a_file_of_the_time_before_the_mark(tmp_path: Path) -> None:
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
     pydicom.dcmwrite(tmp_path / "s1", dataset, implicit_vr=True, little_endian=True)
     assert read(tmp_path).n_slices == 3
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_reading_tells_how_far_it_is_and_stops(tmp_path: Path, compressed: bool) -> None:
+    slices(tmp_path, [0, 2, 4, 6])
+    if compressed:
+        for path in tmp_path.iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.compress(RLELossless, generate_instance_uid=False)
+            dataset.save_as(path)
+    told: list[tuple[int, int, str]] = []
+    read_stack(tmp_path, progress=lambda *step: told.append(step))
+    what = "file" if compressed else "slice"
+    assert told[-4:] == [(done, 4, f"{what} {done}/4") for done in (1, 2, 3, 4)]
+
+    def stop(*_: object) -> None:
+        raise Cancelled("Stopped.")
+
+    with pytest.raises(Cancelled):
+        read_stack(tmp_path, progress=stop)

@@ -8,8 +8,8 @@ from typing import Any
 
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.ports import ModelSource, Runner, ViewerPort
-from napari_llm4seg.gui.views.abstract.common import Message
-from napari_llm4seg.io import SeriesInfo, largest
+from napari_llm4seg.gui.views.abstract.common import Message, ProgressState
+from napari_llm4seg.io import Progress, SeriesInfo, largest
 
 
 class ScanOpener:
@@ -33,6 +33,8 @@ class ScanOpener:
     ----------
     opening : bool
         Whether something is being read.
+    progress : ProgressState or None
+        How far that is.
     """
 
     def __init__(
@@ -49,45 +51,77 @@ class ScanOpener:
         self._on_start, self._on_opened, self._on_problem = on_start, on_opened, on_problem
         self._choose = choose
         self.opening = False
+        self.progress: ProgressState | None = None
 
     def scan(self, path: Path) -> None:
         """Open a file or folder; where it holds several DICOM series, those that a person chooses."""
         doing = f"Opening {path.name}"
 
+        def read(numbers: Sequence[int | None]) -> None:
+            self._read(lambda tell: self._models.read_scan(path, numbers, tell), doing)
+
         def listed(found: Sequence[SeriesInfo]) -> None:
             if len(found) < 2:
-                self._read(lambda: self._models.read_scan(path), doing)
+                read([None])
                 return
             lines = [str(one) for one in found]
             numbers = [found[index].number for index in self._choose(path.name, lines, largest(found))]
             if numbers:
-                self._read(lambda: self._models.read_scan(path, numbers), doing)
+                read(numbers)
             else:
-                self.opening = False
+                self._end()
                 self._on_opened()
 
         self._begin(doing)
-        self._start(lambda: self._models.series(path), listed, doing)
+        self._start(lambda tell: self._models.series(path, tell), listed, doing)
 
     def sample(self, key: str) -> None:
         self._begin("Opening the sample")
-        self._read(lambda: self._models.read_sample(key), "Opening the sample")
+        self._read(lambda tell: self._models.read_sample(key), "Opening the sample")
+
+    def cancel(self) -> None:
+        """Give up what is being read; nothing of it is added."""
+        if self.opening and self._runner.current is not None:
+            self._runner.current.cancel()
 
     def _begin(self, doing: str) -> None:
         self.opening = True
+        self.progress = ProgressState(0, 0, "reading")
         self._on_start(Message("info", f"{doing}…"))
 
-    def _read(self, read: Callable[[], Any], doing: str) -> None:
+    def _end(self) -> None:
+        self.opening, self.progress = False, None
+
+    def _read(self, read: Callable[[Progress], Any], doing: str) -> None:
         def opened(volumes: Any) -> None:
             self._port.add_volumes(volumes)
-            self.opening = False
+            self._end()
             self._on_opened()
 
         self._start(read, opened, doing)
 
-    def _start(self, work: Callable[[], Any], then: Callable[[Any], None], doing: str) -> None:
+    def _start(self, work: Callable[[Progress], Any], then: Callable[[Any], None], doing: str) -> None:
         def failed(error: BaseException) -> None:
-            self.opening = False
+            self._end()
             self._on_problem(words.failure(error, doing))
 
-        self._runner.start(lambda ctx: work(), on_result=then, on_error=failed)
+        def stopped() -> None:
+            self._end()
+            self._on_problem(Message("info", f"{doing} was stopped."))
+
+        def told(progress: Any) -> None:
+            if self.opening:
+                text = f"{progress.message}{words.left(progress.seconds_left)}"
+                self.progress = ProgressState(progress.done, progress.total, text)
+                self._on_start(Message("info", f"{doing}…"))
+
+        def job(ctx: Any) -> Any:
+            def tell(done: int, total: int, message: str) -> None:
+                ctx.check()
+                ctx.progress(done, total, message)
+
+            found = work(tell)
+            ctx.check()
+            return found
+
+        self._runner.start(job, on_progress=told, on_result=then, on_error=failed, on_cancelled=stopped)

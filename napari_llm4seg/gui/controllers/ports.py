@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.gui.state.look import Look
 from napari_llm4seg.gui.state.session import ModelEntry
-from napari_llm4seg.io import SeriesInfo, TimeStack
+from napari_llm4seg.io import Progress, SeriesInfo, TimeStack
 from napari_llm4seg.volume import Volume
 
 Array = npt.NDArray[Any]
@@ -262,11 +262,13 @@ class ModelSource(Protocol):
     def configured(self, predictor: Any, config: PredictConfig) -> Any:
         """Return a predictor of the same model that runs with ``config``."""
 
-    def series(self, path: Path) -> Sequence[SeriesInfo]:
+    def series(self, path: Path, progress: Progress | None = None) -> Sequence[SeriesInfo]:
         """Return what can be chosen from at ``path``; nothing where it holds one scan."""
 
-    def read_scan(self, path: Path, numbers: Sequence[int | None] = (None,)) -> Sequence[Volume | TimeStack]:
-        """Return the series of these numbers, None standing for all there is."""
+    def read_scan(
+        self, path: Path, numbers: Sequence[int | None] = (None,), progress: Progress | None = None
+    ) -> Sequence[Volume | TimeStack]:
+        """Return the series of these numbers, None standing for all there is; what ``progress`` raises stops it."""
 
     def read_sample(self, key: str) -> Sequence[Volume]: ...
 

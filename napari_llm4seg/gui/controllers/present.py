@@ -72,7 +72,7 @@ def present(facts: Facts) -> SegmentState:
             f"Segment all {frames}" if whole and frames else "Segment whole scan",
             visible=not single and (not whole or bool(frames)),
         ),
-        cancel=ButtonState(active, "Stop; finished slices are kept" if active else "Nothing is running."),
+        cancel=_cancel(active, facts.opening),
         undo=ButtonState(
             bool(facts.undoable) and not active,
             f"Take back the last run into '{facts.undoable}'"
@@ -83,6 +83,12 @@ def present(facts: Facts) -> SegmentState:
         message=facts.message or _hint(facts),
         busy=active,
     )
+
+
+def _cancel(active: bool, opening: bool) -> ButtonState:
+    if active:
+        return ButtonState(True, "Stop; finished slices are kept")
+    return ButtonState(opening, "Stop reading" if opening else "Nothing is running.")
 
 
 def _first_text(single: bool, whole: bool, frames: str) -> str:

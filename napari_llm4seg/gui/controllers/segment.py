@@ -237,7 +237,9 @@ class SegmentController:
         self._say(Message("warning", f"{message.text} {doubt}") if doubt else message)
 
     def cancel(self) -> None:
-        """Stop the run, or the start that waits for a model."""
+        """Stop the run, or the start that waits for a model; where there is neither, the reading of a file."""
+        if self._runs.run is None and self._pending is None:
+            self._opener.cancel()
         self._pending = None
         self._runs.cancel()
         self._render()
@@ -297,7 +299,7 @@ class SegmentController:
                     running=self._runs.run is not None,
                     undoable=self._history.newest,
                     elsewhere="" if self._runs.run is not None else self.session.busy,
-                    progress=self._runs.progress,
+                    progress=self._runs.progress or self._opener.progress,
                     message=self._message,
                 )
             )

@@ -734,6 +734,32 @@ def test_several_series_are_asked_for_and_read(bench):
     assert {choice.label for choice in bench.state.scans} == {"export 2", "export 1"}
 
 
+def test_reading_shows_how_far_it_is_and_can_be_stopped(bench, monkeypatch):
+    shown = []
+
+    def slow(path, numbers, progress):
+        shown.append(bench.state)
+        for done in (1, 2, 3):
+            progress(done, 3, f"slice {done}/3")
+            shown.append(bench.state)
+            if done == 2:
+                bench.controller.cancel()
+        raise AssertionError("not reached")
+
+    monkeypatch.setattr(bench.models, "read_scan", slow)
+    bench.start()
+    bench.controller.open_scan(Path("/somewhere/ct"))
+    assert shown[0].progress is not None
+    assert shown[0].cancel.enabled
+    assert shown[0].cancel.tooltip == "Stop reading"
+    assert (shown[1].progress.done, shown[1].progress.total) == (1, 3)
+    assert len(shown) == 3
+    assert bench.state.message.text == "Opening ct was stopped."
+    assert bench.state.progress is None
+    assert not bench.state.cancel.enabled
+    assert bench.state.scans == ()
+
+
 def test_what_reading_had_to_say_is_shown_once(bench):
     bench.models.notes = ("1 slice is probably missing.", "The gantry was tilted by 9°.")
     bench.start()
@@ -752,7 +778,7 @@ def test_what_reading_had_to_say_is_shown_once(bench):
 def test_a_scan_that_cannot_be_opened(bench, monkeypatch):
     from napari_llm4seg.errors import InputError
 
-    def refuse(path, numbers=(None,)):
+    def refuse(path, numbers=(None,), progress=None):
         raise InputError(f"'{path.name}' is cut short.")
 
     monkeypatch.setattr(bench.models, "read_scan", refuse)
