@@ -76,8 +76,9 @@ class Review:
         """Take that back; the slice is edited or untouched, as its content says."""
         self._confirmed.pop(z, None)
 
-    def restore(self, z: int, digest: str, state: SliceState) -> None:
-        """Put slice ``z`` back as it was left in an earlier session."""
+    def restore(self, z: int, digest: str, state: SliceState, written: str) -> None:
+        """Put slice ``z`` back as it was left in an earlier session, where the model had ``written`` it."""
+        self._written[z] = written
         self._now[z] = digest
         self.unconfirm(z)
         if state == "confirmed":
@@ -138,6 +139,10 @@ class ModelMask:
             return np.frombuffer(zlib.decompress(data), dtype).reshape(self.grid[1:])
         row = (index, slice(None)) if axis == 1 else (slice(None), index)
         return np.stack([self.slice_at(z)[row] for z in range(self.grid[0])])
+
+    def whole(self) -> Array:
+        """Return all that the model wrote, (Z, Y, X)."""
+        return np.stack([self.slice_at(z) for z in range(self.grid[0])])
 
 
 def drawn(labels: Array, model: Array) -> npt.NDArray[np.bool_]:

@@ -137,31 +137,38 @@ class SampleStore(Project):
         InputError
             If the arrays do not fit the scan, or the disk refuses; then the record from before is as it was.
         """
-        arrays = self.check(scan, index, axis, image, labels, annotated)
+        labels, annotated = self.check_labels(scan, index, axis, labels, annotated)
+        arrays = self.check_image(scan, axis, image), labels, annotated
         record = describe((scan.id, axis, index), state, *arrays, written=written, model=model)
         self.put_record(scan, record, *arrays)
         return record
 
-    def check(
-        self, scan: ScanEntry, index: int, axis: int, image: Array, labels: Array, annotated: Array | None
-    ) -> tuple[Array, Array, Array | None]:
-        """Return a slice's arrays as records hold them; raises what ``put`` raises, short of the disk's refusals.
+    def check_labels(
+        self, scan: ScanEntry, index: int, axis: int, labels: Array, annotated: Array | None
+    ) -> tuple[Array, Array | None]:
+        """Return a slice's mask and what of it counts as records hold them; what is in that form is not copied.
 
-        What is already in that form is not copied.
+        Raises
+        ------
+        InputError
+            If they do not fit the scan, or the project is open for reading only.
         """
         self.needs_writing()
-        name = f"slice {index} of '{scan.name}'"
+        name, plane = f"slice {index} of '{scan.name}'", scan.shapes(axis)[1]
+        if not 0 <= index < scan.grid[axis]:
+            raise InputError(f"There is no {name} along {'zyx'[axis]}; it has {scan.grid[axis]} there.")
         labels = compact(labels, name)
-        image = np.ascontiguousarray(image, dtype=plain_dtype(image.dtype))
-        if annotated is not None and annotated.shape != labels.shape:
-            raise InputError(f"What was annotated of {name} is {annotated.shape}; its mask is {labels.shape}.")
-        if not 0 <= index < scan.grid[axis] or (image.shape, labels.shape) != scan.shapes(axis):
-            raise InputError(
-                f"The image {image.shape} and mask {labels.shape} of {name} do not fit that scan, which has "
-                f"{scan.grid[axis]} slices of {scan.shapes(axis)[1]} with {scan.channels} channel(s)."
-            )
+        for what, array in (("mask", labels), ("annotated part", annotated)):
+            if array is not None and array.shape != plane:
+                raise InputError(f"The {what} of {name} is {array.shape}; that scan's slices are {plane}.")
         whole = annotated is None or bool(annotated.all())
-        return image, labels, None if whole else np.asarray(annotated, dtype=np.bool_)
+        return labels, None if whole else np.asarray(annotated, dtype=np.bool_)
+
+    def check_image(self, scan: ScanEntry, axis: int, image: Array) -> Array:
+        """Return a slice's image as records hold it; raises InputError where it does not fit the scan."""
+        if image.shape != scan.shapes(axis)[0]:
+            raise InputError(f"The image is {image.shape}; a slice of '{scan.name}' is {scan.shapes(axis)[0]}.")
+        return np.ascontiguousarray(image, dtype=plain_dtype(image.dtype))
 
     def put_record(self, scan: ScanEntry, record: Record, image: Array, labels: Array, annotated: Array | None) -> None:
         """Write a record as it is, such as one of another project; its arrays as ``read_arrays`` returns them."""

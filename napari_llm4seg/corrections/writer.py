@@ -17,17 +17,19 @@ from napari_llm4seg.corrections.store import SampleStore
 from napari_llm4seg.errors import one_line
 
 Key = tuple[str, int, int]
+ImageSource = Callable[[], Array]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to become of a slice: a correction, or without arrays none any more."""
+    """What is to become of a slice: a correction, or without an image none any more."""
 
     scan: ScanEntry
     index: int
     axis: int
     due: float
-    arrays: tuple[Array, Array, Array | None] | None = None
+    image: Array | ImageSource | None = None
+    mask: tuple[Array, Array | None] | None = None
     state: State = "edited"
     written: str = ""
     model: str = ""
@@ -97,7 +99,7 @@ class Writer:
         scan: ScanEntry,
         index: int,
         axis: int,
-        image: Array,
+        image: Array | ImageSource,
         labels: Array,
         state: State,
         *,
@@ -107,14 +109,23 @@ class Writer:
     ) -> None:
         """Take a correction as ``SampleStore.put`` does and return at once; the arrays may change afterwards.
 
+        Parameters
+        ----------
+        image : array (C, Y, X), or callable that returns it
+            Called in the writer's thread: what lies on a disk is not waited for here.
+        others
+            As in ``SampleStore.put``.
+
         Raises
         ------
         InputError
             If the arrays do not fit the scan, or the project is open for reading only.
         """
-        image, labels, annotated = self._store.check(scan, index, axis, image, labels, annotated)
-        arrays = image.copy(), labels.copy(), None if annotated is None else annotated.copy()
-        self._take(_Job(scan, index, axis, self._due(), arrays, state, written, model, now()))
+        labels, annotated = self._store.check_labels(scan, index, axis, labels, annotated)
+        mask = labels.copy(), None if annotated is None else annotated.copy()
+        if not callable(image):
+            image = self._store.check_image(scan, axis, image).copy()
+        self._take(_Job(scan, index, axis, self._due(), image, mask, state, written, model, now()))
 
     def drop(self, scan: ScanEntry, index: int, axis: int = 0) -> None:
         """Take a slice's correction back, also one that is not written yet."""
@@ -188,11 +199,13 @@ class Writer:
 
     def _do(self, job: _Job) -> tuple[Record | None, Exception | None]:
         try:
-            if job.arrays is None:
+            if job.image is None or job.mask is None:
                 self._store.drop(job.scan, job.index, job.axis)
                 return None, None
-            record = describe(job.key, job.state, *job.arrays, written=job.written, model=job.model, time=job.time)
-            self._store.put_record(job.scan, record, *job.arrays)
+            image = job.image() if callable(job.image) else job.image
+            arrays = self._store.check_image(job.scan, job.axis, image), *job.mask
+            record = describe(job.key, job.state, *arrays, written=job.written, model=job.model, time=job.time)
+            self._store.put_record(job.scan, record, *arrays)
             return record, None
         except Exception as error:  # whatever it is: the correction is kept and the thread lives on
             return None, error

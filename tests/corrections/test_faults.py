@@ -82,7 +82,8 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[..., None]]]:
         pytest.skip("mounting a small disk needs Linux and root")
     mount("-o", "size=1m")
     yield folder, mount
-    subprocess.run(["umount", str(folder)], check=True)
+    while subprocess.run(["umount", "-l", str(folder)], capture_output=True).returncode == 0:
+        pass  # a test that failed may have left another one on top
 
 
 def test_a_disk_that_fills_up(small_disk: tuple[Path, Callable[..., None]]) -> None:
@@ -137,7 +138,7 @@ def test_a_folder_that_becomes_read_only_while_it_is_open(small_disk: tuple[Path
     assert not writer.flush(10)
     assert "Read-only file system" in writer.trouble
     assert writer.pending == 1
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", "-l", str(disk)], check=True)  # the writer may be looking at it just now
     assert writer.close()
     assert sorted(store.restore(entry)) == [1, 2]
     store.close()

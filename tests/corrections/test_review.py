@@ -71,11 +71,13 @@ def test_counts_and_what_trains() -> None:
 
 def test_an_earlier_session_is_put_back() -> None:
     review = Review(3, {0: "a"})
-    review.restore(0, "x", "edited")
-    review.restore(1, "y", "confirmed")
-    review.restore(2, "", "confirmed")
+    review.restore(0, "x", "edited", "b")
+    review.restore(1, "y", "confirmed", "")
+    review.restore(2, "", "confirmed", "")
     assert review.states() == ("edited", "confirmed", "confirmed")
-    review.restore(1, "", "untouched")
+    review.edited(0, "b")
+    assert review.state(0) == "untouched", "what the model had written in that session"
+    review.restore(1, "", "untouched", "")
     assert review.state(1) == "untouched"
 
 

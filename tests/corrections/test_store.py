@@ -236,11 +236,15 @@ def test_arrays_that_do_not_fit(store: SampleStore) -> None:
     entry = store.scan_for(volume)
     image, labels = image_of(volume, 0, 0), mask(volume, 0)
     cases: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
-        ("do not fit that scan, which has", (6, 0, image, labels, "edited"), {}),
-        ("do not fit that scan, which has", (0, 1, image, labels, "edited"), {}),
-        ("do not fit that scan", (0, 0, image[:, 1:], labels, "edited"), {}),
-        ("do not fit that scan", (0, 0, image[0], labels, "edited"), {}),
-        ("What was annotated", (0, 0, image, labels, "edited"), {"annotated": labels[1:] > 0}),
+        ("There is no slice 6 of 'CT 1' along z; it has 6 there", (6, 0, image, labels, "edited"), {}),
+        (
+            r"mask of slice 0 of 'CT 1' is \(12, 10\); that scan's slices are \(6, 10\)",
+            (0, 1, image, labels, "edited"),
+            {},
+        ),
+        (r"The image is \(1, 11, 10\)", (0, 0, image[:, 1:], labels, "edited"), {}),
+        (r"The image is \(12, 10\); a slice of 'CT 1' is \(1, 12, 10\)", (0, 0, image[0], labels, "edited"), {}),
+        ("The annotated part of slice 0", (0, 0, image, labels, "edited"), {"annotated": labels[1:] > 0}),
         ("whole label values", (0, 0, image, labels * 0.5, "edited"), {}),
         ("holds label 65535", (0, 0, image, labels.astype("i4") + 65533, "edited"), {}),
         ("holds label -1", (0, 0, image, labels.astype("i4") - 1, "edited"), {}),

@@ -114,6 +114,22 @@ def test_the_arrays_may_change_after_put(store: SampleStore) -> None:
         assert np.array_equal(found, wanted)
 
 
+def test_an_image_that_must_be_read_first_is_read_in_the_writer_s_thread(store: SampleStore) -> None:
+    writer = Writer(store, delay=60)
+    readers: list[str] = []
+
+    def read() -> Any:
+        readers.append(threading.current_thread().name)
+        return image_of(VOLUME, 1, 3)
+
+    for _ in range(2):
+        writer.put(store.scan_for(VOLUME), 3, 1, read, mask(VOLUME, 1), "edited")
+    assert not readers
+    writer.close()
+    assert readers == ["corrections"]
+    assert np.array_equal(store.load(store.records()[0])[0], image_of(VOLUME, 1, 3))
+
+
 def test_what_is_taken_back_before_it_is_written_never_gets_there(
     store: SampleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +177,7 @@ def test_a_full_disk_loses_nothing_and_is_told_once(store: SampleStore, monkeypa
 def test_bad_arrays_are_refused_at_once(store: SampleStore) -> None:
     writer = Writer(store)
     entry = store.scan_for(VOLUME)
-    with pytest.raises(InputError, match="do not fit that scan"):
+    with pytest.raises(InputError, match="that scan's slices are"):
         writer.put(entry, 1, 0, image_of(VOLUME, 0, 1), mask(VOLUME, 1), "edited")
     assert writer.pending == 0
     writer.close()
