@@ -9,12 +9,13 @@ from napari_llm4seg.bench.figures import Measurement, Say, Skipped, machine
 from napari_llm4seg.bench.startup import now
 from napari_llm4seg.errors import one_line
 
-PARTS = ("import", "help", "segment", "layer", "folded", "training", "volume", "readers", "gui")
+PARTS = ("import", "help", "segment", "layer", "folded", "training", "volume", "readers", "inspect", "gui")
 
 
 def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
     """Return what measures each part."""
     from napari_llm4seg.bench.folded import measure_folded
+    from napari_llm4seg.bench.inspect import measure_inspect
     from napari_llm4seg.bench.layer import measure_layer
     from napari_llm4seg.bench.readers import measure_readers
     from napari_llm4seg.bench.startup import measure_help, measure_import, measure_segment
@@ -31,6 +32,7 @@ def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
         "training": measure_training,
         "volume": measure_volume,
         "readers": measure_readers,
+        "inspect": lambda say: measure_inspect(say, model),
         "gui": lambda say: measure_window(say, model),
     }
 

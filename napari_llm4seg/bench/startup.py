@@ -65,6 +65,7 @@ def measure_help(say: Say, repeats: int = 5) -> Measurement:
         ["models"],
         *(["models", name] for name in ("list", "info", "fetch", "import")),
         ["train"],
+        ["inspect"],
         ["bench"],
     ]
     each = {}
