@@ -100,7 +100,7 @@ def test_a_result_is_measured_and_cleaned_up(opened, qtbot):
     until(qtbot, lambda: dock.measure.measures.item(0, 2).text() == "1")
     layer.undo()
     assert layer.data[2, 30, 40] == 1
-    assert "before the edit" in dock.measure.summary.text()
+    assert "edited since" in dock.measure.summary.text()
     assert layer.metadata["napari_llm4seg"]["clean_up"] == []
 
 

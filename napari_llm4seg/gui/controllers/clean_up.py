@@ -10,13 +10,12 @@ import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError, LLM4SegError
 from napari_llm4seg.gui.controllers import words
-from napari_llm4seg.gui.controllers.clean_up_state import SMALLEST, Facts, present
+from napari_llm4seg.gui.controllers.clean_up_state import Facts, present
 from napari_llm4seg.gui.controllers.clean_up_target import Target
 from napari_llm4seg.gui.controllers.ports import ClassPort, MaskInfo, MaskPort, Runner
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.views.abstract.clean_up import CleanUpView, Where
 from napari_llm4seg.gui.views.abstract.common import Message, ProgressState
-from napari_llm4seg.volume import Volume
 
 if TYPE_CHECKING:
     from napari_llm4seg.labels.cleanup import Cleaned, Hooks
@@ -55,8 +54,8 @@ class CleanUpController:
         self.session, self.port, self.classes, self.view, self._runner = session, port, classes, view, runner
         self._known = known
         self._where: Where = "volume"
-        self._smallest = dict(SMALLEST)
-        self._radius: float | None = None
+        self._sizes: dict[str, float] = {}
+        self._radii: dict[str, float] = {}
         self._target: Target | None = None
         self._edited = False
         self._progress: ProgressState | None = None
@@ -96,10 +95,11 @@ class CleanUpController:
 
     def set_smallest(self, value: float) -> None:
         """Remove islands below ``value`` from now on, wherever sizes have this unit."""
-        self._smallest[self._facts().smallest_unit] = value
+        self._sizes[self._facts().smallest_unit] = value
 
     def set_radius(self, value: float) -> None:
-        self._radius = value
+        """Smooth over ``value`` from now on, wherever lengths have this unit."""
+        self._radii[self._facts().radius_unit] = value
 
     def keep_largest(self) -> None:
         from napari_llm4seg.labels import cleanup
@@ -250,26 +250,31 @@ class CleanUpController:
 
     def _facts(self) -> Facts:
         mask = self._mask()
-        volume = self._volume(mask)
-        in_mm = volume is not None and volume.unit == "mm"
-        # what nobody has set is about the size of a pixel
-        step = round(float(np.mean(volume.spacing[1:])), 1) if volume is not None else 1.0
         return Facts(
             mask=mask,
-            in_mm=in_mm,
+            scale=self._scale(mask),
             classes=self._known(),
             painted=self.classes.selected(mask.id) if mask is not None else 0,
             where=self._where,
-            sizes=self._smallest,
-            radius=self._radius if self._radius is not None else max(step, 0.1),
+            sizes=self._sizes,
+            radii=self._radii,
             running=self._target is not None,
             elsewhere="" if self._target is not None else self.session.busy,
             progress=self._progress,
             message=self._message,
         )
 
-    def _volume(self, mask: MaskInfo | None) -> Volume | None:
+    def _scale(self, mask: MaskInfo | None) -> Scale | None:
+        """Return the steps of what the next one would see: of the slice on the screen, or of the volume."""
+        from napari_llm4seg.labels.size import Scale
+
         try:
-            return self.port.volume(mask.id) if mask is not None else None
+            volume = self.port.volume(mask.id) if mask is not None else None
         except LLM4SegError:
             return None
+        if mask is None or volume is None:
+            return None
+        plane = (self.port.plane_on_show(mask.id) or (0, 0)) if self._where == "slice" else (0, 0)
+        flat = self._where == "slice" or volume.n_slices == 1
+        axes = tuple(axis for axis in range(3) if not flat or axis != plane[0])
+        return Scale.of(volume.affine, volume.unit, axes)

@@ -68,4 +68,4 @@ def summary(found: tuple[ClassMeasures, ...], out_of_date: bool) -> str:
     largest = sorted((item for item in found if item.voxels), key=lambda item: -item.voxels)
     said = ", ".join(f"{item.name} {item.size_words()}" for item in largest[:2])
     more = " …" if len(largest) > 2 else ""
-    return f"{said or 'nothing'}{more}{' (before the edit)' if out_of_date else ''}"
+    return f"{said or 'nothing'}{more}{', edited since' if out_of_date else ''}"

@@ -21,9 +21,6 @@ from napari_llm4seg.gui.views.abstract.clean_up import CleanUpActions, CleanUpSt
 from napari_llm4seg.gui.views.abstract.common import Message
 from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, MessageLine, Section, button, reveal, show_button
 
-# Sizes in these units are given without decimals.
-_WHOLE = ("mm³", "voxels", "px")
-
 
 class CleanUpSection(Section):
     """``CleanUpView``."""
@@ -42,8 +39,8 @@ class CleanUpSection(Section):
         self.smooth_button = button("Smooth by", "")
         self.between_button = button("Fill between slices", "")
         self.cancel_button = button("Cancel", "")
-        self.smallest = _spin("Smallest island that stays", 0.0, 1e6, 10.0)
-        self.radius = _spin("Radius of the smoothing", 0.1, 50.0, 0.5)
+        self.smallest = _spin("Smallest island that stays", 0.0)
+        self.radius = _spin("Radius of the smoothing", 1e-6)
         self.bar = Bar("Progress of cleaning up")
         self.message = MessageLine(lambda: self._do("dismiss_message"))
         self._lay_out()
@@ -102,12 +99,12 @@ class CleanUpSection(Section):
         self.class_box.show_choices(state.classes, state.chosen, "no class")
         self.where_row.setVisible(not state.flat)
         (self.slice_radio if state.where == "slice" else self.volume_radio).setChecked(True)
-        for spin, value, unit in (
-            (self.smallest, state.smallest, state.smallest_unit),
-            (self.radius, state.radius, state.radius_unit),
+        for spin, value, unit, decimals in (
+            (self.smallest, state.smallest, state.smallest_unit, state.smallest_decimals),
+            (self.radius, state.radius, state.radius_unit, state.radius_decimals),
         ):
             with QSignalBlocker(spin):
-                spin.setDecimals(0 if unit in _WHOLE else 1)
+                spin.setDecimals(decimals)
                 spin.setValue(value)
                 spin.setSuffix(f" {unit}")
         steps = (
@@ -140,13 +137,14 @@ class CleanUpSection(Section):
             getattr(self._actions, name)(*values)
 
 
-def _spin(name: str, low: float, high: float, step: float) -> QDoubleSpinBox:
+def _spin(name: str, low: float) -> QDoubleSpinBox:
     spin = QDoubleSpinBox()
     spin.setAccessibleName(name)
     spin.setToolTip(name)
-    spin.setDecimals(1)
-    spin.setRange(low, high)
-    spin.setSingleStep(step)
+    spin.setDecimals(6)  # before the range, which is rounded to them
+    spin.setRange(low, 1e7)
+    # a cell and a liver are cleaned up alike: steps are a tenth of the number
+    spin.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
     spin.setKeyboardTracking(False)
     spin.setMinimumWidth(60)
     return spin

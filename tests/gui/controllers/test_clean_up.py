@@ -124,12 +124,13 @@ def test_a_step_is_one_undo_step_and_said(bench, step, said, changed):
 
 def test_sizes_are_remembered_by_unit_and_smoothing_starts_at_a_pixel(bench):
     bench.labels()
-    assert (bench.view.state.smallest, bench.view.state.radius) == (100, 0.5)
+    state = bench.view.state
+    assert (state.smallest, state.smallest_decimals, state.radius, state.radius_decimals) == (20, 0, 0.5, 2)
     bench.controller.choose_where("slice")
+    assert (bench.view.state.smallest, bench.view.state.smallest_unit) == (10, "mm²")
     bench.controller.set_smallest(3)
-    assert bench.view.state.smallest == 10, "nothing is drawn anew while a number is typed"
     bench.controller.choose_where("volume")
-    assert bench.view.state.smallest == 100
+    assert bench.view.state.smallest == 20
     bench.controller.choose_where("slice")
     assert bench.view.state.smallest == 3
 
@@ -196,6 +197,7 @@ def test_a_mask_of_one_slice(bench):
 def test_without_mm_sizes_are_counts(bench):
     bench.labels(scale=(1, 1, 1), units="pixel")
     assert (bench.view.state.smallest_unit, bench.view.state.radius_unit) == ("voxels", "px")
+    assert (bench.view.state.smallest, bench.view.state.radius) == (50, 1)
     bench.controller.set_smallest(2)
     bench.controller.remove_islands()
     assert bench.said.startswith("liver: removed 1 island, 1 voxel.")

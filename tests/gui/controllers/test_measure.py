@@ -94,7 +94,7 @@ def test_an_edit_makes_it_out_of_date(bench):
     layer.paint((2, 20, 20), 2)
     assert bench.state.out_of_date
     assert "edited since" in bench.state.note
-    assert bench.state.summary.endswith("(before the edit)")
+    assert bench.state.summary.endswith(", edited since")
     bench.controller.measure()
     assert not bench.state.out_of_date
     assert bench.state.measures.rows[1][2] == "1"

@@ -21,9 +21,9 @@ class CleanUpState:
     where : {"slice", "volume"}
     flat : bool
         The mask is one slice: there is nothing to choose, and nothing between slices.
-    smallest, smallest_unit
+    smallest, smallest_unit, smallest_decimals
         Islands below it are removed.
-    radius, radius_unit
+    radius, radius_unit, radius_decimals
         Of the smoothing.
     busy : bool
         A step is being computed.
@@ -37,8 +37,10 @@ class CleanUpState:
     flat: bool = False
     smallest: float = 100.0
     smallest_unit: str = "mm³"
+    smallest_decimals: int = 0
     radius: float = 1.0
     radius_unit: str = "mm"
+    radius_decimals: int = 1
     keep_largest: ButtonState = field(default_factory=ButtonState)
     fill_holes: ButtonState = field(default_factory=ButtonState)
     remove_islands: ButtonState = field(default_factory=ButtonState)
