@@ -10,8 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_llm4seg.preprocess.resample import Band, along, resampling
 from napari_llm4seg.preprocess.scale import Float, Scale
-from napari_llm4seg.preprocess.volumes import VolumePreprocessor, along, resampling
+from napari_llm4seg.preprocess.volumes import VolumePreprocessor
 from napari_llm4seg.volume import Volume
 
 
@@ -44,10 +45,11 @@ class VolumeStream:
         self.trace = preprocessor.trace(volume)
         self.axis = self.trace.order.index(0)
         self._preprocessor, self._scale, self._read = preprocessor, scale, read
-        antialias = preprocessor.config.antialias
-        self._matrices = [
-            None if before == after else resampling(before, after, antialias)
-            for before, after in zip(self.trace.upright, self.trace.size, strict=True)
+        antialias, sizes = preprocessor.config.antialias, list(zip(self.trace.upright, self.trace.size, strict=True))
+        self._band = Band(*sizes[self.axis], antialias) if sizes[self.axis][0] != sizes[self.axis][1] else None
+        self._plane_matrices = [
+            None if axis == self.axis or before == after else resampling(before, after, antialias)
+            for axis, (before, after) in enumerate(sizes)
         ]
         self._kept: dict[int, Tensor] = {}
 
@@ -55,9 +57,8 @@ class VolumeStream:
         """Return the planes ``start`` to ``stop`` (exclusive) along ``axis``: (C, D, H, W), float32."""
         first, last = self._sources(start, stop)
         planes = torch.stack([self._plane(number) for number in range(first, last)], dim=1 + self.axis)
-        matrix = self._matrices[self.axis]
-        if matrix is not None:
-            planes = along(planes, 1 + self.axis, matrix[start:stop, first:last])
+        if self._band is not None:
+            planes = along(planes, 1 + self.axis, self._band.part(start, stop))
         result: Float = planes.contiguous().numpy()
         return result
 
@@ -70,11 +71,7 @@ class VolumeStream:
 
     def _sources(self, start: int, stop: int) -> tuple[int, int]:
         """Return the first of the scan's slices, in the network's direction, that these planes mix, and the end."""
-        matrix = self._matrices[self.axis]
-        if matrix is None:
-            return start, stop
-        mixed = matrix[start:stop].any(dim=0).nonzero()[:, 0]
-        return int(mixed[0]), int(mixed[-1]) + 1
+        return (start, stop) if self._band is None else self._band.sources(start, stop)
 
     def _plane(self, number: int) -> Tensor:
         """Return a slice, counted in the network's direction, normalised and with its other two axes resampled."""
@@ -82,8 +79,8 @@ class VolumeStream:
             z = self.trace.source[0] - 1 - number if self.trace.flipped[self.axis] else number
             values = self._preprocessor.slices.normalise_part(self._read(z), self._scale)
             turned = self.trace.turn(torch.from_numpy(values)[:, None])
-            for axis, matrix in enumerate(self._matrices):
-                if axis != self.axis and matrix is not None:
+            for axis, matrix in enumerate(self._plane_matrices):
+                if matrix is not None:
                     turned = along(turned, 1 + axis, matrix)
             self._kept[number] = turned.squeeze(1 + self.axis)
         return self._kept[number]

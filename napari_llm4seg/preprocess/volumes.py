@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from napari_llm4seg.config import PreprocessConfig
 from napari_llm4seg.planes import upright_axes
+from napari_llm4seg.preprocess.resample import Band, along, resampling
 from napari_llm4seg.preprocess.scale import Float
 from napari_llm4seg.preprocess.slices import Preprocessor
 from napari_llm4seg.volume import Volume
@@ -152,27 +152,24 @@ class SliceReader:
         self.trace = trace
         self._back = [trace.order.index(axis) for axis in range(3)]
         self.axis = self._back[0]
-        self._matrices = [self._matrix(axis) for axis in self._back]
+        down, rows, columns = self._back
+        self._down = None
+        if trace.size[down] != trace.upright[down]:
+            shrinks = trace.upright[down] < trace.size[down]
+            self._down = Band(trace.size[down], trace.upright[down], shrinks, trace.flipped[down])
+        self._plane = [self._matrix(axis) for axis in (rows, columns)]
 
     def _matrix(self, axis: int) -> Tensor | None:
-        """Return the (scan, network) matrix of one axis of the network's grid; None where nothing is resampled.
-
-        Along the slices it runs in the scan's direction, along the other axes in the network's.
-        """
+        """Return the (scan, network) matrix of an axis of the network's grid; None where nothing is resampled."""
         before, after = self.trace.size[axis], self.trace.upright[axis]
-        if before == after:
-            return None
-        matrix = resampling(before, after, antialias=after < before)
-        return matrix.flip(0) if axis == self.axis and self.trace.flipped[axis] else matrix
+        return None if before == after else resampling(before, after, antialias=after < before)
 
     def planes(self, z: int) -> slice:
         """Return which planes of the network's grid, along ``axis``, slice ``z`` of the scan is made of."""
-        down = self._matrices[0]
-        if down is None:
+        if self._down is None:
             at = self.trace.source[0] - 1 - z if self.trace.flipped[self.axis] else z
             return slice(at, at + 1)
-        found = down[z].nonzero()[:, 0]
-        return slice(int(found[0]), int(found[-1]) + 1)
+        return slice(*self._down.sources(z, z + 1))
 
     def read(self, z: int, planes: Tensor) -> Float:
         """Return slice ``z`` of the scan.
@@ -188,28 +185,11 @@ class SliceReader:
         array (K, Y, X), float32 in [0, 1]
         """
         turned = planes.float().permute(0, *(1 + axis for axis in self._back))
-        down = self._matrices[0]
-        flat = turned[:, 0] if down is None else torch.tensordot(down[z, self.planes(z)], turned, dims=([0], [1]))
-        for axis, matrix in ((1, self._matrices[1]), (2, self._matrices[2])):
+        down = self._down
+        flat = turned[:, 0] if down is None else torch.tensordot(down.part(z, z + 1)[0], turned, dims=([0], [1]))
+        for axis, matrix in enumerate(self._plane, start=1):
             if matrix is not None:
                 flat = along(flat, axis, matrix)
         flat = flat.flip([axis for axis in (1, 2) if self.trace.flipped[self._back[axis]]])
         result: Float = flat.clamp(0, 1).contiguous().numpy()
         return result
-
-
-def resampling(before: int, after: int, antialias: bool) -> Tensor:
-    """Return the (after, before) matrix of linear interpolation between two grids of equal extent.
-
-    Cell edges coincide, as in ``torch.nn.functional.interpolate`` without aligned corners; ``antialias`` widens the
-    kernel while shrinking. Every row adds up to 1.
-    """
-    identity = torch.eye(before)[None, None]
-    matrix: Tensor = F.interpolate(identity, (after, before), mode="bilinear", antialias=antialias)[0, 0]
-    return matrix
-
-
-def along(values: Tensor, axis: int, matrix: Tensor) -> Tensor:
-    """Return ``values`` with ``matrix`` (after, before) applied along ``axis``."""
-    applied: Tensor = torch.tensordot(values, matrix, dims=([axis], [1])).movedim(-1, axis)
-    return applied

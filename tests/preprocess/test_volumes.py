@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from napari_llm4seg.config import PreprocessConfig
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.preprocess import VolumePreprocessor
-from napari_llm4seg.preprocess.volumes import SliceReader, VolumeTrace, resampling
+from napari_llm4seg.preprocess.resample import resampling
+from napari_llm4seg.preprocess.volumes import SliceReader, VolumeTrace
 from napari_llm4seg.volume import Volume
 
 
