@@ -129,6 +129,11 @@ class TokenGrid:
             raise InputError(f"No token covers ({said}): it lies outside of what was recorded. Record around it.")
         return token
 
+    def token_at_world(self, point: Sequence[float]) -> int:
+        """Return the token that covers a place (z, y, x) of the world, as ``token_at`` does."""
+        place = np.linalg.inv(self.affine) @ np.asarray([*point, 1.0])
+        return self.token_at(tuple(float(value) for value in place[:3]))
+
     def tokens_of_slice(self, shape: tuple[int, int], z: float) -> npt.NDArray[np.intp]:
         """Return which token covers each pixel (Y, X) of slice ``z`` of the scan; -1 where none does."""
         rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float64)

@@ -101,6 +101,8 @@ def test_every_centre_belongs_to_its_token(shape: tuple[int, ...]) -> None:
     tokens = grid_of(shape)
     for token in range(len(tokens)):
         assert tokens.token_at(tokens.centre(token)) == token
+        world = tokens.affine @ [*tokens.centre(token), 1]
+        assert tokens.token_at_world(world[:3]) == token
 
 
 def test_the_first_token_is_half_a_stride_in() -> None:
