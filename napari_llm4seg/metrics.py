@@ -120,6 +120,12 @@ def surface_dice(pred: Mask, truth: Mask, spacing: tuple[float, ...], tolerance:
     return float(found.item())
 
 
+def warm_up() -> None:
+    """Import what distances need, which takes seconds, before time is measured or a person waits for the first."""
+    import monai.metrics.hausdorff_distance
+    import monai.metrics.surface_dice  # noqa: F401
+
+
 def _batch(mask: Mask) -> Any:
     """Return a mask as MONAI takes it: a tensor (1, 1, ...)."""
     import torch

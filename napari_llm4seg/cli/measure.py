@@ -77,7 +77,11 @@ def _open(mask: Path, scan: Path | None) -> tuple[Volume, Volume | None]:
 
 
 def in_words(found: tuple[ClassMeasures, ...], agreements: tuple[ClassAgreement, ...]) -> list[str]:
-    """Return both tables as lines for a person."""
+    """Return both tables as lines for a person; classes without a voxel are named below."""
+    from napari_llm4seg.labels.measure import absent_words
+
+    absent = absent_words(found)
+    found = tuple(item for item in found if item.voxels)
     if not found:
         return ["There is no label in this mask."]
     unit = "mm" if found[0].unit == "mm" else "pixels"
@@ -88,6 +92,8 @@ def in_words(found: tuple[ClassMeasures, ...], agreements: tuple[ClassAgreement,
             for item in found
         ]
     )
+    if absent:
+        lines.append(absent)
     if agreements:
         tolerance = f"surface Dice at {agreements[0].tolerance:g} {unit}"
         lines += ["", *table(

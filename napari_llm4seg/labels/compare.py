@@ -12,7 +12,7 @@ from napari_llm4seg.errors import InputError
 from napari_llm4seg.labels.classes import Classes, complete
 from napari_llm4seg.labels.cleanup import Box, Hooks
 from napari_llm4seg.labels.measure import boxes_of
-from napari_llm4seg.metrics import dice, hd95, iou, surface_dice
+from napari_llm4seg.metrics import dice, hd95, iou, surface_dice, warm_up
 from napari_llm4seg.volume import Unit, Volume
 
 Labels = npt.NDArray[Any]
@@ -116,6 +116,10 @@ def compare(
             {item[0]: item for from_ in (other, labels) for item in from_.metadata.get("classes", ())}.values()
         )
     names = {value: name for value, name, _ in complete(given, present)}
+    if present:
+        hooks.step(0, 1, "loading the metrics")
+        warm_up()
+        hooks.step(1, 1, "loading the metrics")
     rows = []
     for number, value in enumerate(present):
         hooks.step(number, len(present), names[value])

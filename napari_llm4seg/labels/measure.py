@@ -266,6 +266,15 @@ def joined(rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> 
     return [by_value[value] for value in sorted(by_value)]
 
 
+def absent_words(found: Sequence[ClassMeasures]) -> str:
+    """Return a sentence about the classes without a voxel, or nothing: tables for people leave them out."""
+    names = [item.name for item in found if not item.voxels]
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"Not in the mask: {', '.join(names[:3])}{more}."
+
+
 def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the columns of a table of ``rows``, in the order in which they first come."""
     return list(dict.fromkeys(key for row in rows for key in row))

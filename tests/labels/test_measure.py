@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from napari_llm4seg.errors import Cancelled, InputError
 from napari_llm4seg.labels.cleanup import Hooks
-from napari_llm4seg.labels.measure import measure, sizes, table_text, write_csv
+from napari_llm4seg.labels.measure import absent_words, measure, sizes, table_text, write_csv
 from napari_llm4seg.labels.size import Scale, number_words
 from napari_llm4seg.volume import Volume, affine_from_spacing
 
@@ -135,6 +135,12 @@ def test_every_labelled_voxel_is_in_one_class(labels):
         if item.box is not None:
             inside = labels[tuple(slice(first, last) for first, last in item.box)]
             assert np.count_nonzero(inside == item.value) == item.voxels == np.count_nonzero(labels == item.value)
+
+
+def test_what_is_not_there_is_named() -> None:
+    names = tuple((value, f"c{value}", "#000000") for value in range(1, 8))
+    assert absent_words(measure(volume(classes=names))) == "Not in the mask: c3, c4, c5 and 2 more."
+    assert absent_words(measure(volume(classes=CLASSES[:2]))) == ""
 
 
 def test_the_table_comes_back_from_csv(tmp_path):

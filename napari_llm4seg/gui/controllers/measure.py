@@ -93,7 +93,6 @@ class MeasureController:
             done = Measured(found, scan.name if scan is not None else "")
             if against is None or other is None:
                 return done
-            ctx.progress(0, 0, "loading the metrics")
             from napari_llm4seg.labels.compare import compare
 
             return replace(

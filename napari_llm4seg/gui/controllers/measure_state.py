@@ -9,6 +9,7 @@ from napari_llm4seg.gui.controllers.measure_tables import agreement_table, measu
 from napari_llm4seg.gui.controllers.ports import MaskInfo
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
 from napari_llm4seg.gui.views.abstract.measure import MeasureState
+from napari_llm4seg.labels.measure import absent_words
 
 if TYPE_CHECKING:
     from napari_llm4seg.labels.compare import Comparison
@@ -89,10 +90,12 @@ def _note(measured: Measured | None) -> str:
     if measured is None:
         return ""
     said = ["The mask was edited since: measure again."] if measured.out_of_date else []
-    if not measured.found:
+    if not any(item.voxels for item in measured.found):
         said.append("There is no label in this mask.")
-    elif not measured.scan:
-        said.append("No scan of the same grid is chosen: no intensities.")
+    else:
+        said.extend(filter(None, [absent_words(measured.found)]))
+        if not measured.scan:
+            said.append("No scan of the same grid is chosen: no intensities.")
     if measured.comparison is not None:
         said.append(f"Compared with '{measured.other}'.")
         said.extend(measured.comparison.messages)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def measures_table(found: tuple[ClassMeasures, ...]) -> Table | None:
-    """Return one row per class: size, pieces, intensity, longest diameter; None without classes."""
+    """Return one row per class that is there: size, pieces, intensity, longest diameter; None where none is."""
+    found = tuple(item for item in found if item.voxels)
     if not found:
         return None
     unit = "mm" if found[0].unit == "mm" else "px"

@@ -64,8 +64,9 @@ def test_measured_on_demand(bench):
     bench.controller.measure()
     table = bench.state.measures
     assert table.heading == ("Class", "mL", "n", "Mean ± sd", "Ø mm")
-    assert table.rows == (("liver", "0.63", "1", "–", "16.7"), ("cyst", "0", "0", "–", "–"))
-    assert table.colours == ("#E69F00", "#56B4E9")
+    assert table.rows == (("liver", "0.63", "1", "–", "16.7"),)
+    assert table.colours == ("#E69F00",)
+    assert "Not in the mask: cyst." in bench.state.note
     assert bench.state.summary == "liver 0.63 mL"
     assert "No scan" in bench.state.note
     assert bench.state.progress is None
