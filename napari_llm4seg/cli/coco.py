@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari_llm4seg.io.cases import CaseFile
     from napari_llm4seg.predict import Predictor
     from napari_llm4seg.predict.case import Segmented
+    from napari_llm4seg.volume import Volume
 
 
 def run_coco(predictor: Predictor, inputs: list[Path], out: Path, time_point: int | None, as_json: bool) -> int:
@@ -71,18 +72,21 @@ def _one(predictor: Predictor, case: CaseFile) -> tuple[dict[str, Any], Segmente
     made = None
     try:
         with ProgressLine(case.path.name) as progress:
-            found = segment_case(predictor, case, None, progress)
-        if found.volume.n_slices > 1:
-            raise InputError(
-                f"'{case.path.name}' has {found.volume.n_slices} slices, and COCO annotations are of single images."
-            )
-        made = found
+            made = segment_case(predictor, case, _no_place, progress)
         row |= made.facts | {"status": "ok"}
     except Cancelled:
         raise
     except Exception as error:
         row["error"] = describe(error)
     return row | {"seconds": round(time.monotonic() - started, 3)}, made
+
+
+def _no_place(volume: Volume) -> None:
+    """Say that a mask is not written yet; refuse a stack before it is segmented."""
+    if volume.n_slices > 1:
+        raise InputError(
+            f"'{volume.name}' has {volume.n_slices} slices, and COCO annotations are of single images. Use .nii.gz."
+        )
 
 
 def _records(done: list[tuple[CaseFile, Segmented]], out: Path) -> list[Path]:

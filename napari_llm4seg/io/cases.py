@@ -106,7 +106,7 @@ def _walk(
 
 
 def _format(path: Path) -> str | None:
-    """Return the module that reads a file; one of an unknown suffix is looked into: DICOM files are often named by UID."""
+    """Return the module that reads a file; an unknown suffix is looked behind: DICOM files are often named by UID."""
     known = FORMATS.get(suffix_of(path))
     if known is None and path.stat().st_size:
         return "dicom" if sniff(path) == "dicom" else None

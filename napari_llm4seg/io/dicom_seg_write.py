@@ -65,7 +65,7 @@ def _sources_and_labels(volume: Volume, name: str) -> tuple[list[Any], Array]:
     if not slices:
         raise InputError(
             f"'{name}': DICOM-SEG refers to the DICOM series it was made from, and '{volume.name}' did not come from "
-            "one. Use .nii.gz or .seg.nrrd, or segment the DICOM files themselves."
+            "one. Use .nii.gz or .seg.nrrd, or segment the DICOM files themselves (in Python: write(..., like=scan))."
         )
     if len(slices) != volume.n_slices:
         raise InputError(

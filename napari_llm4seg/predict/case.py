@@ -39,7 +39,7 @@ class Segmented:
 def segment_case(
     predictor: Predictor,
     case: CaseFile,
-    place: Callable[[Volume], Path] | None,
+    place: Callable[[Volume], Path | None],
     progress: OnProgress | None = None,
     cancel: Callable[[], bool] | None = None,
     keep_probabilities: bool = False,
@@ -50,7 +50,7 @@ def segment_case(
     ----------
     predictor : Predictor
     case : CaseFile
-    place : callable(Volume) -> Path, or None
+    place : callable(Volume) -> Path or None
         Where the mask goes; raises ``InputError`` where that place cannot hold it. None writes nothing.
     progress, cancel, keep_probabilities
         As in ``Predictor.predict``.
@@ -58,11 +58,13 @@ def segment_case(
     volume = case.read()
     how: dict[str, Any] = {"progress": progress, "cancel": cancel, "keep_probabilities": keep_probabilities}
     written: Exported | None = None
-    if place is None:
+    target = place(volume)
+    if target is None:
         prediction = predictor.predict(volume, **how)
     else:
-        prediction, written = segment_to(place(volume), predictor, volume, **how)
+        prediction, written = segment_to(target, predictor, volume, **how)
     said = [*volume.metadata.get("messages", ()), *prediction.provenance.get("messages", ())]
+    said += written.messages if written else ()
     facts = {
         "output": written and str(written.output),
         "record": written and str(written.record),

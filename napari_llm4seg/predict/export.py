@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,17 +10,21 @@ from napari_llm4seg.io import read, write
 from napari_llm4seg.predict.forward import Cancel
 from napari_llm4seg.predict.postprocess import label_dtype
 from napari_llm4seg.predict.predictor import Predictor
-from napari_llm4seg.predict.record import Record, record_place
+from napari_llm4seg.predict.record import Record, is_complete, record_place
 from napari_llm4seg.predict.run import OnProgress
 from napari_llm4seg.volume import Prediction, Volume
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What ``export`` wrote; ``record`` is None where nothing is known about what made the labels."""
+    """What ``export`` wrote; ``record`` is None where nothing is known about what made the labels.
+
+    ``messages`` say in words what the file does not keep or had to make up.
+    """
 
     output: Path
     record: Path | None
+    messages: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -90,7 +95,20 @@ def segment_to(
 
 def _recorded(output: Path, result: Prediction | Volume, source: Volume | None, edited: bool) -> Exported:
     provenance = result.provenance if isinstance(result, Prediction) else result.metadata.get("provenance")
-    if source is None or not provenance:
+    if source is None:
         return Exported(output, None)
+    said = tuple(_caveats(output, source))
+    if not is_complete(provenance):
+        return Exported(output, None, said)
     record = Record.of(result, source, output, edited=edited)
-    return Exported(output, record.save(record_place(output)))
+    return Exported(output, record.save(record_place(output)), said)
+
+
+def _caveats(output: Path, source: Volume) -> Iterator[str]:
+    about = source.metadata.get("dicom")
+    named = isinstance(about, Mapping) and about.get("StudyInstanceUID") and about.get("SeriesInstanceUID")
+    if output.suffix.lower() == ".dcm" and not named:
+        yield (
+            "The scan's files name no study or series (anonymised?); the DICOM-SEG has made-up ones, the same every "
+            "time, and is found by its frame of reference alone."
+        )

@@ -128,7 +128,7 @@ class Record(_Part):
         """
         labels = result.as_volume() if isinstance(result, Prediction) else result
         provenance = labels.metadata.get("provenance")
-        if not isinstance(provenance, Mapping) or "checkpoint" not in provenance:
+        if not is_complete(provenance):
             raise InputError(f"What made the labels '{labels.name}' is not known, so there is nothing to record.")
         folder = output.parent if output is not None else None
         return cls(
@@ -160,6 +160,12 @@ class Record(_Part):
             return cls.model_validate(value)
         except ValidationError as error:
             raise InputError(str(explain(error, f"Record '{path}'"))) from error
+
+
+def is_complete(provenance: Any) -> bool:
+    """Return whether a result's provenance tells enough for a record."""
+    needed = {"checkpoint", "model", "preprocess", "predict", "device", "versions", "date", "seconds"}
+    return isinstance(provenance, Mapping) and needed <= set(provenance)
 
 
 def record_place(output: Path) -> Path:

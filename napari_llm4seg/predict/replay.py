@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -188,11 +189,17 @@ def _block(predictor: Predictor, state: str | None) -> Iterator[None]:
 
 
 def _usable(original: Volume, record: Record, prediction: Prediction) -> Any:
-    """Return the exported labels if they still are those of the record, on the same grid."""
-    labels = np.asarray(original.data[0])
-    if labels.shape != prediction.labels.shape or labels_digest(labels) != record.result.labels_sha256:
-        return None
-    return labels
+    """Return the exported labels if they still are those of the record, on the grid of the prediction."""
+    labels, grid = np.asarray(original.data[0]), prediction.labels.shape
+    if labels.shape != grid:  # DICOM-SEG leaves empty slices out
+        first = np.round((np.linalg.inv(prediction.affine) @ original.affine[:, 3])[:3]).astype(int)
+        last = first + labels.shape
+        if (first < 0).any() or (last > grid).any():
+            return None
+        whole = np.zeros(grid, labels.dtype)
+        whole[tuple(slice(start, stop) for start, stop in zip(first, last, strict=True))] = labels
+        labels = whole
+    return labels if labels_digest(labels) == record.result.labels_sha256 else None
 
 
 def _changes(
@@ -251,7 +258,7 @@ def find_scan(record: Record, folder: Path) -> Path:
     """
     for candidate in (folder / record.input.path, folder / record.input.name):
         if candidate.exists():
-            return candidate
+            return Path(os.path.normpath(candidate))
     raise InputError(
         f"The recorded scan '{record.input.name}' is not at '{folder / record.input.path}' any more. "
         "Name it: llm4seg segment --replay RECORD SCAN."

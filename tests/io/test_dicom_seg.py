@@ -38,7 +38,6 @@ def scan_in(folder: Path, shape: tuple[int, int, int], affine: np.ndarray, **ele
         header = made(
             pixels,
             "1.2.3.4",
-            StudyInstanceUID="1.2.3",
             FrameOfReferenceUID="1.2.3.5",
             ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
             ImageOrientationPatient=[float(f"{part:.12g}") for part in cosines],
@@ -47,7 +46,7 @@ def scan_in(folder: Path, shape: tuple[int, int, int], affine: np.ndarray, **ele
             SliceThickness=1.0,
             InstanceNumber=z + 1,
             SeriesNumber=3,
-            **{**PATIENT, **elements},
+            **{"StudyInstanceUID": "1.2.3", **PATIENT, **elements},
         )
         save(header, folder / f"{shape[0] - z:03d}")
     return read(folder)
@@ -136,6 +135,25 @@ def test_it_refers_to_its_source_and_keeps_the_patient(tmp_path: Path) -> None:
     assert found.SegmentSequence[2].SegmentLabel == "Läsion 3"
     colour = highdicom.color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue).to_rgb()
     assert "#{:02X}{:02X}{:02X}".format(*colour) == CLASSES[1][2]
+
+
+def test_identifiers_that_were_taken_out_are_made_up_and_said(tmp_path: Path) -> None:
+    from napari_llm4seg.predict.export import export
+
+    bare = {"StudyInstanceUID": "", "SeriesInstanceUID": "", "SOPClassUID": "", "SOPInstanceUID": ""}
+    scan = scan_in(tmp_path / "scan", (2, 8, 8), np.diag([3.0, 0.5, 0.5, 1.0]), **bare)
+    found = []
+    for name in ("a.dcm", "b.dcm"):
+        written = export(tmp_path / name, labelled(scan, provenance={}), scan)
+        assert "made-up" in written.messages[0]
+        found.append(pydicom.dcmread(tmp_path / name))
+    assert found[0].StudyInstanceUID == found[1].StudyInstanceUID != ""
+    source = pydicom.dcmread(tmp_path / "scan" / "001")
+    referenced = found[0].ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert source.file_meta.MediaStorageSOPInstanceUID in {item.ReferencedSOPInstanceUID for item in referenced}
+    assert errors_of(tmp_path / "a.dcm") == []
+    whole = scan_in(tmp_path / "whole", (2, 8, 8), np.diag([3.0, 0.5, 0.5, 1.0]))
+    assert export(tmp_path / "c.dcm", labelled(whole), whole).messages == ()
 
 
 def test_painted_labels_become_segments_too(tmp_path: Path) -> None:

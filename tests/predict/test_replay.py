@@ -77,6 +77,19 @@ def test_an_export_that_was_changed_is_not_counted_against() -> None:
     assert (found.identical, found.differing_voxels, found.classes[0].dice) == (False, None, None)
 
 
+def test_an_export_without_its_empty_slices_is_counted_against() -> None:
+    predictor = Predictor(checkpoint(), "cpu")
+    volume = made()
+    prediction = predictor.predict(volume, slices=[1, 2])
+    record = Record.of(prediction, volume)
+    affine = np.eye(4)
+    affine[0, 3] = 1
+    cut = Volume(prediction.labels[None, 1:3], affine, kind="label")
+    other = Volume(255 - volume.data, name="made")
+    found = replay(record, other, predictor, original=cut)
+    assert found.differing_voxels == int((found.prediction.labels != prediction.labels).sum()) > 0
+
+
 def test_tried_out_layers_are_refused() -> None:
     predictor = Predictor(checkpoint(), "cpu")
     record = Record.of(predictor.predict(made()), made())
