@@ -127,7 +127,7 @@ class Record(_Part):
             If nothing is known about what made the labels.
         """
         labels = result.as_volume() if isinstance(result, Prediction) else result
-        provenance = labels.metadata.get("provenance")
+        provenance: Any = labels.metadata.get("provenance")
         if not is_complete(provenance):
             raise InputError(f"What made the labels '{labels.name}' is not known, so there is nothing to record.")
         folder = output.parent if output is not None else None
