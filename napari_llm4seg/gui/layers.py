@@ -75,12 +75,11 @@ def plane_on_show(viewer: Any, layer: Layer) -> tuple[int, int] | None:
     """
     if layer.ndim < 3:
         return 0, 0
-    hidden = [axis - viewer.dims.ndim + layer.ndim for axis in viewer.dims.not_displayed]
-    axes = [axis for axis in hidden if axis >= 0]
+    # the last three axes are space; what comes before them counts frames
+    axes = [axis - viewer.dims.ndim + 3 for axis in viewer.dims.not_displayed if axis >= viewer.dims.ndim - 3]
     if not axes:
         return None
-    where = layer.world_to_data(np.asarray(viewer.dims.point, dtype=float))[axes[0]]
-    return axes[0], int(np.clip(np.round(where), 0, grid_shape(layer)[axes[0]] - 1))
+    return axes[0], on_show(viewer, layer, axes[0])[1]
 
 
 def classes_of(layer: Layer) -> tuple[tuple[int, str, str], ...]:
@@ -140,11 +139,8 @@ def look_of(layer: Layer) -> Look | None:
 def problem_of(layer: Layer) -> str:
     """Return why ``layer`` cannot be segmented, or an empty string."""
     shape = grid_shape(layer)
-    if len(shape) < 2 or (len(shape) > 3 and not isinstance(layer, Image)):
-        return (
-            f"'{layer.name}' has {len(shape)} axes {shape}; needed are (y, x) or (z, y, x). "
-            "Split channels or time points first: right-click the layer, Split Stack."
-        )
+    if len(shape) < 2:
+        return f"'{layer.name}' has {len(shape)} axes {shape}; needed are (y, x) or (z, y, x)."
     if 0 in shape:
         return f"'{layer.name}' is empty: shape {shape}."
     data = layer.data[0] if layer.multiscale else layer.data

@@ -12,6 +12,7 @@ from napari.layers import Labels, Layer
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.gui import steps
 from napari_llm4seg.gui.controllers.ports import ExportSource, MaskInfo
+from napari_llm4seg.gui.grid import SliceGrid, frame_kind, n_frames, on_show
 from napari_llm4seg.gui.layers import (
     classes_of,
     find_layer,
@@ -64,9 +65,14 @@ class NapariMasks:
     def current_slice(self, layer_id: str) -> int:
         return slice_on_show(self._viewer, self._layer(layer_id))
 
+    def frame_on_show(self, layer_id: str) -> tuple[int, str]:
+        layer = self._layer(layer_id)
+        frame, count = on_show(self._viewer, layer)[0], n_frames(layer)
+        return frame, f"{frame_kind(layer)} {frame + 1} of {count}" if count > 1 else ""
+
     def volume(self, layer_id: str) -> Volume:
         layer = self._layer(layer_id)
-        volume = volume_from_layer(layer)
+        volume = volume_from_layer(layer, on_show(self._viewer, layer)[0])
         if isinstance(layer, Labels) and classes_of(layer):
             return volume.with_data(volume.data, metadata={**volume.metadata, "classes": classes_of(layer)})
         return volume
@@ -86,7 +92,7 @@ class NapariMasks:
     def plane_on_show(self, layer_id: str) -> tuple[int, int] | None:
         return plane_on_show(self._viewer, self._layer(layer_id))
 
-    def replace_labels(self, mask_id: str, labels: npt.NDArray[Any], box: Box | None = None) -> int:
+    def replace_labels(self, mask_id: str, labels: npt.NDArray[Any], box: Box | None = None, frame: int = 0) -> int:
         """Make the mask's voxels ``labels`` (Z, Y, X) in one undo step; return how many changed.
 
         Parameters
@@ -96,6 +102,8 @@ class NapariMasks:
             Of the part ``box`` alone where that is given.
         box : tuple of slice along (z, y, x), optional
             The part of the mask to write to.
+        frame : int
+            Of a mask of several time points or channels.
 
         Raises
         ------
@@ -103,15 +111,17 @@ class NapariMasks:
             If the layer is gone or has another shape by now.
         """
         layer = self._layer(mask_id)
-        stack = layer.data if layer.data.ndim == 3 else layer.data[None]
+        lead = SliceGrid(layer.data.shape).frame(frame)
+        stack = layer.data[lead] if layer.data.ndim > 2 else layer.data[None]
         part = stack if box is None else stack[box]
         if labels.shape != part.shape:
             raise InputError(f"'{layer.name}' has the shape {layer.data.shape} now; the change was for another one.")
         where = np.nonzero(np.asarray(part) != labels)
         if where[0].size:
             shift = [0, 0, 0] if box is None else [axis.start for axis in box]
-            indices = tuple(axis + more for axis, more in zip(where, shift, strict=True))
-            layer.data_setitem(indices[3 - layer.data.ndim :], labels[where].astype(layer.data.dtype))
+            space = [axis + more for axis, more in zip(where, shift, strict=True)][3 - layer.data.ndim + len(lead) :]
+            indices = (*(np.full_like(where[0], at) for at in lead), *space)
+            layer.data_setitem(indices, labels[where].astype(layer.data.dtype))
         return int(where[0].size)
 
     def note_step(self, mask_id: str, words: str) -> None:

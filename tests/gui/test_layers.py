@@ -70,7 +70,7 @@ def test_of_several_frames_one_must_be_chosen():
 
 
 def test_labels_of_several_frames_are_refused_in_words():
-    with pytest.raises(InputError, match=r"4 axes.*Split"):
+    with pytest.raises(InputError, match=r"2 frames.*Split"):
         layers.volume_from_layer(Labels(np.zeros((2, 3, 30, 40), np.uint8), name="odd"))
 
 

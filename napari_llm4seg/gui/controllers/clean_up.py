@@ -193,7 +193,8 @@ class CleanUpController:
             raise InputError("No single slice is on the screen in 3-D; choose the whole volume, or show slices.")
         if volume.n_slices == 1:
             plane = (0, 0)
-        return Target(mask, volume, value, name, None if whole and volume.n_slices > 1 else plane)
+        frame = self.port.frame_on_show(mask.id)
+        return Target(mask, volume, value, name, None if whole and volume.n_slices > 1 else plane, frame)
 
     def _done(self, cleaned: Cleaned) -> None:
         target = self._target
@@ -215,7 +216,7 @@ class CleanUpController:
     def _write(self, target: Target, cleaned: Cleaned) -> None:
         """Write the changed part back as one step that can be undone, and note it with the mask."""
         part, box = target.placed(cleaned.labels[cleaned.box], cleaned.box)
-        self.port.replace_labels(target.mask.id, part, box)
+        self.port.replace_labels(target.mask.id, part, box, target.frame[0])
         self.port.note_step(target.mask.id, f"{target.name}{target.where}: {cleaned.words}")
 
     def _progressed(self, progress: Any) -> None:

@@ -27,6 +27,8 @@ class Target:
         The class.
     plane : tuple of (axis, index) or None
         The slice; None for the whole.
+    frame : tuple of (number, words)
+        Of a mask of several time points or channels: which one it is.
     """
 
     mask: MaskInfo
@@ -34,6 +36,7 @@ class Target:
     value: int
     name: str
     plane: tuple[int, int] | None
+    frame: tuple[int, str] = (0, "")
 
     @property
     def box(self) -> Box:
@@ -62,7 +65,9 @@ class Target:
 
     @property
     def where(self) -> str:
-        """Return " in slice 41", or nothing for the whole mask or a mask of one slice."""
-        if self.plane is None or self.volume.n_slices == 1:
-            return ""
-        return f" in slice {self.plane[1]}" + ("" if self.plane[0] == 0 else f" along {'zyx'[self.plane[0]]}")
+        """Return " in slice 41, time point 3 of 4", or nothing for the whole of a mask that has no such."""
+        said = [self.frame[1]] if self.frame[1] else []
+        if self.plane is not None and self.volume.n_slices > 1:
+            axis = "" if self.plane[0] == 0 else f" along {'zyx'[self.plane[0]]}"
+            said.insert(0, f"slice {self.plane[1]}{axis}")
+        return f" in {', '.join(said)}" if said else ""

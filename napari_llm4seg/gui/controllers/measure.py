@@ -76,7 +76,7 @@ class MeasureController:
             return
         self._message = None
         try:
-            labels, scan = self.port.volume(mask.id), self._scan(mask)
+            labels, scan, frame = self.port.volume(mask.id), self._scan(mask), self.port.frame_on_show(mask.id)[1]
             other = self._other(mask)
             against = self.port.volume(other.id) if other is not None else None
         except LLM4SegError as error:
@@ -90,7 +90,7 @@ class MeasureController:
 
             hooks = Hooks(ctx.progress, ctx.cancelled)
             found = measure(labels, scan, classes, hooks)
-            done = Measured(found, scan.name if scan is not None else "")
+            done = Measured(found, scan.name if scan is not None else "", frame)
             if against is None or other is None:
                 return done
             from napari_llm4seg.labels.compare import compare

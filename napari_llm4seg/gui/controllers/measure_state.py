@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of one mask; ``other`` names the mask it was compared with."""
+    """What was found of one mask; ``other`` names the mask it was compared with, ``frame`` the time point."""
 
     found: tuple[ClassMeasures, ...]
     scan: str
+    frame: str = ""
     comparison: Comparison | None = None
     other: str = ""
     other_id: str = ""
@@ -90,6 +91,8 @@ def _note(measured: Measured | None) -> str:
     if measured is None:
         return ""
     said = ["The mask was edited since: measure again."] if measured.out_of_date else []
+    if measured.frame:
+        said.append(f"Of {measured.frame}.")
     if not any(item.voxels for item in measured.found):
         said.append("There is no label in this mask.")
     else:

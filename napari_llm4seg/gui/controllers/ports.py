@@ -167,7 +167,13 @@ class MaskPort(Protocol):
     def current_slice(self, layer_id: str) -> int: ...
 
     def volume(self, layer_id: str) -> Volume:
-        """Return an image or labels layer as a volume without copying; raises ``InputError`` where it is none."""
+        """Return an image or labels layer as a volume without copying; raises ``InputError`` where it is none.
+
+        Of a layer with several time points or channels it is the one on the screen.
+        """
+
+    def frame_on_show(self, layer_id: str) -> tuple[int, str]:
+        """Return which time point or channel is on the screen, and "time point 3 of 4"; 0 and "" without any."""
 
     def export_source(self, mask_id: str) -> ExportSource:
         """Return what an export needs; the labels are a copy, which painting does not change any more."""
@@ -175,7 +181,9 @@ class MaskPort(Protocol):
     def plane_on_show(self, layer_id: str) -> tuple[int, int] | None:
         """Return (axis, index), of (z, y, x), of the layer's slice on the screen; None while it is seen in 3-D."""
 
-    def replace_labels(self, mask_id: str, labels: Array, box: tuple[slice, slice, slice] | None = None) -> int:
+    def replace_labels(
+        self, mask_id: str, labels: Array, box: tuple[slice, slice, slice] | None = None, frame: int = 0
+    ) -> int:
         """Make the mask's voxels, or those in ``box``, ``labels`` in one undo step; return how many changed."""
 
     def note_step(self, mask_id: str, words: str) -> None:

@@ -169,6 +169,24 @@ def test_one_slice_of_whichever_axis_is_on_the_screen(bench):
     assert "3-D" in bench.said
 
 
+def test_of_several_time_points_the_one_on_the_screen(bench):
+    data = np.stack([two_pieces(), two_pieces(), two_pieces()])
+    layer = bench.labels(data, scale=(1, 2, 0.5, 0.5), units=("pixel", "mm", "mm", "mm"), axis_labels=tuple("tzyx"))
+    bench.viewer.dims.set_point(0, 1)
+    bench.controller.keep_largest()
+    assert [int(part[2, 15, 15]) for part in layer.data] == [1, 0, 1]
+    assert bench.said.startswith("liver in time point 2 of 3: removed 1 piece, 0.5 mm³")
+    bench.controller.choose_where("slice")
+    bench.viewer.dims.set_point(1, 4.0)
+    bench.controller.fill_holes()
+    assert bench.said.startswith("liver in slice 2, time point 2 of 3: filled 1 hole, 1.0 mm²")
+    assert layer.data[1, 2, 5:7, 5:7].all()
+    assert not layer.data[1, 3, 5:7, 5:7].any()
+    layer.undo()
+    layer.undo()
+    assert np.array_equal(layer.data, data)
+
+
 def test_slices_are_filled_between_drawn_ones(bench):
     data = np.zeros((7, 20, 20), np.uint8)
     data[1, 5:12, 5:12] = data[5, 5:12, 5:12] = 1

@@ -88,6 +88,22 @@ def test_intensities_come_from_the_masks_scan_or_one_of_the_same_grid(bench):
     assert bench.state.measures.rows[0][3] == "–"
 
 
+def test_of_several_time_points_the_one_on_the_screen(bench):
+    place = {"scale": (1, 3, 0.5, 0.7), "units": ("pixel", "mm", "mm", "mm"), "axis_labels": tuple("tzyx")}
+    grey = np.stack([np.full((6, 30, 40), value, np.uint8) for value in (40, 70)])
+    bench.session.scan_id = layer_id(bench.viewer.add_image(grey, name="ct", **place))
+    data = np.stack([box(), box()])
+    data[1, 5, 0, 0] = 1
+    bench.labels(data, **place)
+    bench.controller.measure()
+    assert bench.state.measures.rows[0][:4] == ("liver", "0.63", "1", "40 ± 0")
+    assert bench.state.note.startswith("Of time point 1 of 2.")
+    bench.viewer.dims.set_point(0, 1)
+    bench.controller.measure()
+    assert bench.state.measures.rows[0][2:4] == ("2", "70 ± 0")
+    assert bench.state.note.startswith("Of time point 2 of 2.")
+
+
 def test_an_edit_makes_it_out_of_date(bench):
     layer = bench.labels()
     bench.controller.measure()
