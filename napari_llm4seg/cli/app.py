@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from napari_llm4seg.cli import bench, evaluate, inspect, measure, models, segment, train
+from napari_llm4seg.cli import bench, evaluate, finetune, inspect, measure, models, segment, train
 from napari_llm4seg.cli.console import STOPPED, WRONG_USE, debugging, line
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("measure")(measure.measure)
 app.add_typer(models.app, name="models")
 app.command("train")(train.train)
+app.command("finetune")(finetune.finetune)
 app.command("inspect")(inspect.inspect)
 app.command("bench")(bench.bench)
 

@@ -74,6 +74,8 @@ class Finetuner:
         Its default parts, fit and limits.
     device : str
         As in ``make_fabric``.
+    parent : bool
+        Whether ``checkpoint`` is one that people know; False for an untrained one.
 
     Raises
     ------
@@ -81,8 +83,16 @@ class Finetuner:
         If the network cannot be built, or not on that device.
     """
 
-    def __init__(self, checkpoint: Checkpoint, config: FinetuneConfig | None = None, device: str = "auto") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: FinetuneConfig | None = None,
+        device: str = "auto",
+        *,
+        parent: bool = True,
+    ) -> None:
         self.checkpoint, self.config, self.device = checkpoint, config or FinetuneConfig(), device
+        self.parent = checkpoint if parent else None
         self.predictor = Predictor(checkpoint, device)
         self._net = checkpoint.build().train_only("adapters+decoder")
         self.volumetric = self.predictor.volumetric
@@ -161,7 +171,7 @@ class Finetuner:
         before, labels_before = self._judge_before(held, cancel)
         again = _replayed(replay, slices, locked, config)
         result = self._fit(slices[split.train], again, config, on_event, cancel, stop)
-        facts = _facts(self.checkpoint, config, slices, split, again, result)
+        facts = _facts(self.parent, config, slices, split, again, result)
         checkpoint = self._as_checkpoint(result, facts, name)
         after, labels_after = judge(Predictor(checkpoint, self.device), held, cancel) if len(held) else ([], [])
         gate = compare(before, after)
@@ -280,7 +290,7 @@ def _replayed(
 
 
 def _facts(
-    old: Checkpoint,
+    parent: Checkpoint | None,
     config: FinetuneConfig,
     slices: Corrections,
     split: Parts,
@@ -291,7 +301,7 @@ def _facts(
         return [{"name": slices.slices[i].name, "sha256": slices.slices[i].digest} for i in numbers]
 
     return {
-        "parent": {"name": old.name, "sha256": old.digest},
+        "parent": None if parent is None else {"name": parent.name, "sha256": parent.digest},
         "parts": config.parts,
         "samples": named(split.train),
         "held_back": named(split.held_back),
@@ -301,7 +311,7 @@ def _facts(
         "epochs": int(result.history[-1]["epoch"]),
         "best_epoch": result.best_epoch,
         "seconds": round(result.history[-1]["seconds"], 1),
-        "parent_training": old.config.card.training,
+        "parent_training": {} if parent is None else parent.config.card.training,
     }
 
 

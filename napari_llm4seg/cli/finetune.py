@@ -1,0 +1,204 @@
+"""``llm4seg finetune``: corrected slices in, a checkpoint that learnt from them out, judged by those held back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_llm4seg.cli.console import Device, Json, ProgressLine, WrongUse, duration, guarded, line, print_json
+from napari_llm4seg.cli.segment import Model, default_model
+from napari_llm4seg.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_llm4seg.checkpoint import Checkpoint
+    from napari_llm4seg.config import FinetuneConfig
+    from napari_llm4seg.corrections import SampleStore
+    from napari_llm4seg.engine.corrections import Corrections
+    from napari_llm4seg.engine.finetune import Finetuned
+    from napari_llm4seg.engine.fit import Event
+
+PARTS = ("adapters", "adapters+decoder", "all")
+
+
+@guarded
+def finetune(
+    samples: Annotated[
+        Path,
+        typer.Option("--samples", metavar="DIR", help="A project of corrections, or a folder with images/ and masks/."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Gets the new checkpoint; a new folder.")],
+    model: Model = None,
+    parts: Annotated[str | None, typer.Option("--parts", metavar="|".join(PARTS), help="What is trained.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the slices, at most.")] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="Time to train, at most.")] = None,
+    hold_back: Annotated[
+        float | None,
+        typer.Option("--hold-back", min=0, max=0.9, help="Fraction of slices that judge and never train."),
+    ] = None,
+    scratch: Annotated[bool, typer.Option("--from-scratch", help="Train a new model instead of --model.")] = False,
+    classes: Annotated[
+        str | None, typer.Option("--classes", metavar="NAME,NAME", help="What 1, 2... mean; with --from-scratch.")
+    ] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> int:
+    """Train a model further on corrected slices, or a new one from them.
+
+    A result that is worse on the slices held back is written too, with a warning and "worse": true in --json.
+    """
+    check_use(model, parts, scratch, classes, out)
+    from napari_llm4seg.engine.corrections import from_folders, from_store
+
+    store = open_project(samples)
+    try:
+        with ProgressLine("reading") as reading:
+            found = from_store(store) if store else from_folders(samples / "images", samples / "masks", reading)
+        settings: dict[str, Any] = {"parts": parts, "seconds": seconds, "hold_back": hold_back, "epochs": epochs}
+        with ProgressLine("training", on_pipe=False) as bar:
+            how = {
+                "device": device,
+                "name": out.absolute().name,
+                "locked": store.held_back if store else (),
+                "on_split": locking(store),
+                "on_event": teller(bar),
+            }
+            done = start_new(classes, store, found, settings, how) if scratch else go_on(model, found, settings, how)
+    finally:
+        if store:
+            store.close()
+    done.checkpoint.save(out)
+    report = as_report(done, out)
+    if done.gate.worse:
+        line("Warning: the new checkpoint is worse on the slices held back. Keep the old one, or correct more slices.")
+    if as_json:
+        print_json(report)
+    else:
+        print("\n".join(in_words(report)))
+    return 0
+
+
+def check_use(model: str | None, parts: str | None, scratch: bool, classes: str | None, out: Path) -> None:
+    """Raise WrongUse or InputError at what cannot work, before anything is loaded."""
+    if parts is not None and parts not in PARTS:
+        raise WrongUse(f"--parts {parts}: choose from {', '.join(PARTS)}.")
+    if scratch and model is not None:
+        raise WrongUse("--from-scratch makes a new model; leave --model out.")
+    if scratch and parts not in (None, "all"):
+        raise WrongUse("--from-scratch trains everything; leave --parts out.")
+    if classes is not None and not scratch:
+        raise WrongUse("--classes names those of a new model; give --from-scratch too.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"'{out}' already holds something; choose a new folder, so that nothing is lost.")
+
+
+def open_project(folder: Path) -> SampleStore | None:
+    """Return the project of corrections in ``folder``, None where it has images/ and masks/ instead.
+
+    A project that a viewer is writing into is opened for reading alone.
+    """
+    from napari_llm4seg.corrections import SampleStore
+
+    if (folder / "images").is_dir() and (folder / "masks").is_dir():
+        return None
+    try:
+        return SampleStore.open(folder)
+    except InputError:
+        return SampleStore.open(folder, read_only=True)
+
+
+def locking(store: SampleStore | None) -> Callable[[Corrections, Corrections], None]:
+    """Return what locks the slices held back, in a project that can be written."""
+
+    def lock(train: Corrections, held: Corrections) -> None:
+        line(f"{len(train)} slices train, {len(held)} are held back")
+        if store is None or not len(held):
+            return
+        if store.read_only:
+            line("The project is open elsewhere, so that it cannot note which slices are held back.")
+        else:
+            store.hold_back([each.digest for each in held.slices])
+
+    return lock
+
+
+def configured(base: FinetuneConfig, settings: dict[str, Any]) -> FinetuneConfig:
+    """Return ``base`` with what the command line says; a number of epochs alone lifts the time limit."""
+    given = {key: value for key, value in settings.items() if value is not None}
+    epochs = given.pop("epochs", None)
+    if epochs is not None:
+        given["fit"] = base.fit.model_copy(update={"epochs": epochs})
+        given.setdefault("seconds", None)
+    return base.model_copy(update=given)
+
+
+def go_on(model: str | None, slices: Corrections, settings: dict[str, Any], how: dict[str, Any]) -> Finetuned:
+    from napari_llm4seg.checkpoint import Checkpoint, resolve
+    from napari_llm4seg.config import FinetuneConfig
+    from napari_llm4seg.engine.finetune import finetune as run
+
+    checkpoint: Checkpoint = Checkpoint.load(resolve(model or default_model()))
+    return run(checkpoint, slices, configured(FinetuneConfig(), settings), **how)
+
+
+def start_new(
+    classes: str | None, store: SampleStore | None, slices: Corrections, settings: dict[str, Any], how: dict[str, Any]
+) -> Finetuned:
+    from napari_llm4seg.engine.scratch import SCRATCH, classes_of, from_scratch
+
+    named = classes_of(classes.split(",")) if classes is not None else store.classes if store else ()
+    if not named:
+        raise WrongUse("--from-scratch needs --classes, such as --classes liver,spleen.")
+    return from_scratch(named, slices, configured(SCRATCH, settings), **how)
+
+
+def teller(bar: ProgressLine) -> Callable[[Event], None]:
+    """Return what says a line per validation, and moves ``bar`` on in between."""
+
+    def tell(event: Event) -> None:
+        bar(round(1000 * event.fraction), 1000, f"epoch {event.epoch + (event.kind == 'step')}/{event.epochs}")
+        if event.kind == "validated" and event.score is not None:
+            left = f", {duration(event.seconds_left)} left" if event.seconds_left else ""
+            line(
+                f"epoch {event.epoch}/{event.epochs}: loss {event.loss:.4f}, IoU when training {event.score:.4f}{left}"
+            )
+
+    return tell
+
+
+def as_report(done: Finetuned, out: Path) -> dict[str, Any]:
+    """Return what ``--json`` prints."""
+    training = done.checkpoint.config.card.training
+    return {
+        "checkpoint": str(out),
+        "name": done.checkpoint.name,
+        "digest": done.checkpoint.digest,
+        "parent": training["parent"],
+        "parts": training["parts"],
+        "worse": done.gate.worse,
+        "n_train": len(done.split.train),
+        "n_held_back": len(done.split.held_back),
+        "n_left_out": len(done.split.left_out),
+        "gate": done.gate.as_dict(),
+        "epochs": training["epochs"],
+        "best_epoch": training["best_epoch"],
+        "seconds": round(done.seconds, 2),
+    }
+
+
+def in_words(report: dict[str, Any]) -> list[str]:
+    """Return a report as lines for a person."""
+    gate = report["gate"]
+    parent = f" from {report['parent']['name']}" if report["parent"] else ""
+    lines = [
+        f"{report['name']}{parent}: {report['parts']}, {report['n_train']} slices, {duration(report['seconds'])}",
+        f"  {gate['words']}",
+    ]
+    if gate["n"]:
+        unit = {"pixel": "pixels"}.get(gate["hd95_unit"], gate["hd95_unit"])
+        lines.append(f"  held-back HD95 {gate['hd95_before']:.2f} -> {gate['hd95_after']:.2f} {unit}")
+    if report["n_left_out"]:
+        lines.append(f"  {report['n_left_out']} slices beside a held-back one were left out")
+    return [*lines, f"  written to {report['checkpoint']}"]

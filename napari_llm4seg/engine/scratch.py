@@ -1,0 +1,172 @@
+"""A new model for structures that no checkpoint knows, from a handful of annotated slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from napari_llm4seg.checkpoint import Checkpoint
+from napari_llm4seg.config import (
+    CLASS_COLOURS,
+    BackboneConfig,
+    BlockConfig,
+    Card,
+    CheckpointConfig,
+    ClassSpec,
+    FinetuneConfig,
+    FitConfig,
+    ModelConfig,
+    PredictConfig,
+    PreprocessConfig,
+)
+from napari_llm4seg.engine.corrections import Corrections
+from napari_llm4seg.engine.finetune import Finetuned, Finetuner
+from napari_llm4seg.errors import ConfigError
+from napari_llm4seg.models.build import build_network
+from napari_llm4seg.models.inventory import layer_width, resolve_layer
+from napari_llm4seg.preprocess import Preprocessor
+from napari_llm4seg.windows import CT_WINDOWS, DEFAULT_CT, is_ct
+
+Preset = Literal["tiny", "small", "base"]
+
+# CMUNeXt's widths, depths and kernels. "tiny" and "small" are for a minute or two of two cores.
+PRESETS: dict[Preset, dict[str, tuple[int, ...]]] = {
+    "tiny": {"widths": (8, 16, 32, 64), "depths": (1, 1, 1, 1), "kernels": (3, 3, 7, 7)},
+    "small": {"widths": (8, 16, 32, 64, 128), "depths": (1, 1, 1, 1, 1), "kernels": (3, 3, 7, 7, 9)},
+    "base": {"widths": (16, 32, 128, 160, 256), "depths": (1, 1, 1, 3, 1), "kernels": (3, 3, 7, 7, 7)},
+}
+# The frozen layer that is shipped.
+LAYER = "smollm2-135m"
+# Longest and shortest side of the network's input in pixels.
+_LONGEST, _SHORTEST = 160, 64
+_STRIDE = 16
+
+SCRATCH = FinetuneConfig(
+    parts="all",
+    fit=FitConfig(epochs=300, batch=5, lr=3e-3, weight_decay=1e-2, warmup_epochs=5, validate_every=25),
+    seconds=110.0,
+    variants=64,
+    hold_back=0.0,
+)
+
+
+def classes_of(names: Sequence[str]) -> tuple[ClassSpec, ...]:
+    """Return classes of these names with label values from 1 on.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or a name comes twice.
+    """
+    names = [name.strip() for name in names if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError("Name at least one class, each once, such as liver,spleen.")
+    colours = CLASS_COLOURS
+    return tuple(ClassSpec(value=i + 1, name=name, colour=colours[i % len(colours)]) for i, name in enumerate(names))
+
+
+def from_scratch(
+    classes: Sequence[ClassSpec],
+    slices: Corrections,
+    config: FinetuneConfig = SCRATCH,
+    *,
+    preset: Preset = "small",
+    layer: str | None = LAYER,
+    modality: str = "",
+    name: str = "new model",
+    device: str = "auto",
+    **more: Any,
+) -> Finetuned:
+    """Train a new two-dimensional network on annotated slices.
+
+    Parameters
+    ----------
+    classes : sequence of ClassSpec
+    slices : Corrections
+    config : FinetuneConfig
+    preset : {"tiny", "small", "base"}
+        Size of the CNN.
+    layer : str or None
+        The frozen layer, as ``models.inventory.resolve_layer`` names it; None for a plain CNN.
+    modality : str
+        Such as "CT"; decides how intensities are mapped, where their range does not.
+    name, device
+        Of the checkpoint; to compute on.
+    more
+        As for ``Finetuner.train``.
+
+    Raises
+    ------
+    CheckpointError
+        If the layer is not at hand.
+    """
+    slices.needs_some()
+    fresh = blank(classes, slices, preset=preset, layer=layer, modality=modality, name=name, seed=config.fit.seed)
+    return Finetuner(fresh, config, device, parent=False).train(slices, **more)
+
+
+def blank(
+    classes: Sequence[ClassSpec],
+    slices: Corrections,
+    *,
+    preset: Preset = "small",
+    layer: str | None = LAYER,
+    modality: str = "",
+    name: str = "new model",
+    seed: int = 0,
+) -> Checkpoint:
+    """Return an untrained checkpoint made for scans like ``slices``; parameters as for ``from_scratch``."""
+    preprocess = preprocessing(slices, modality)
+    block = None
+    if layer is not None:
+        ref = resolve_layer(layer)
+        block = BlockConfig(layers=(ref,), hidden=layer_width(ref) or 0, mask="full", gate="residual", norm=True)
+    sizes: dict[str, Any] = dict(PRESETS[preset])
+    model = ModelConfig(
+        backbone=BackboneConfig(kind="cmunext", in_channels=preprocess.n_channels, **sizes),
+        block=block,
+        classes=tuple(classes),
+        head="sigmoid" if len(classes) == 1 else "softmax",
+    )
+    torch.manual_seed(seed)
+    card = Card(
+        name=name,
+        modality=modality or "unknown",
+        task=", ".join(spec.name for spec in classes),
+        training_data=f"{len(slices)} slices annotated by the person who trained it",
+        restrictions="Research use. Not a medical device. Trained on a handful of slices.",
+    )
+    config = CheckpointConfig(model=model, preprocess=preprocess, predict=PredictConfig(), card=card)
+    return Checkpoint(config, dict(build_network(model).trained_tensors()))
+
+
+def preprocessing(slices: Corrections, modality: str = "") -> PreprocessConfig:
+    """Return the preprocessing that fits the slices: CT by its window, 8-bit pictures as they are, else percentiles."""
+    first = slices.slices[0].image
+    colour = first.shape[0] >= 3
+    lowest = float(min(each.image.min() for each in slices.slices))
+    fields: dict[str, Any] = {"intensity": "percentile"}
+    if not colour and is_ct(modality, lowest):
+        fields = {"intensity": "window", "window": CT_WINDOWS[DEFAULT_CT].limits}
+    elif first.dtype == np.uint8:
+        fields = {"intensity": "uint8"}
+    n = 3 if colour else 1
+    fields |= {"channels": "rgb" if colour else "grey", "size": input_size(slices)}
+    plain = PreprocessConfig.model_validate(fields | {"mean": (0.0,) * n, "sd": (1.0,) * n})
+    values = np.stack([Preprocessor(plain).apply(each.volume, [0])[0][0].numpy() for each in slices.slices])
+    mean = tuple(round(float(values[:, c].mean()), 3) for c in range(n))
+    sd = tuple(max(0.05, round(float(values[:, c].std()), 3)) for c in range(n))
+    return PreprocessConfig.model_validate(fields | {"mean": mean, "sd": sd})
+
+
+def input_size(slices: Corrections) -> tuple[int, int]:
+    """Return the network's (height, width): the slices' median one, on multiples of 16 within what two cores bear."""
+    height = float(np.median([each.image.shape[1] for each in slices.slices]))
+    width = float(np.median([each.image.shape[2] for each in slices.slices]))
+    scale = min(1.0, _LONGEST / max(height, width))
+    sides = [max(_SHORTEST, _STRIDE * math.ceil(round(side * scale, 3) / _STRIDE)) for side in (height, width)]
+    return sides[0], sides[1]

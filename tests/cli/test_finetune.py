@@ -1,0 +1,125 @@
+"""``llm4seg finetune``: from a project or folders to a new checkpoint, the old one untouched, worse ones warned of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_llm4seg.checkpoint import Checkpoint
+from napari_llm4seg.corrections import SampleStore
+from napari_llm4seg.engine import finetune as engine
+from napari_llm4seg.engine.gate import Score
+from napari_llm4seg.volume import Volume
+from tests.cli.helpers import write_discs
+
+QUICK = ("--epochs", "1", "--device", "cpu")
+
+
+@pytest.fixture
+def discs(tmp_path: Path) -> Path:
+    write_discs(tmp_path / "discs", lambda y, x, i: (y - 16) ** 2 + (x - 8 - i) ** 2 < 40)
+    return tmp_path / "discs"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((20, 32, 32), np.uint8)
+    mask[:, 8:20, 8:20] = 1
+    scan = Volume((rng.uniform(0, 90, mask.shape) + 120 * mask).astype(np.uint8)[None], name="scan")
+    with SampleStore.open(tmp_path / "project", create=True) as store:
+        entry = store.scan_for(scan)
+        for z in (0, 4, 8, 12, 16):
+            store.put(entry, z, 0, scan.slice_at(z), mask[z], "edited")
+    return tmp_path / "project"
+
+
+def test_a_project_gives_a_checkpoint_and_locks_what_judges_it(llm4seg, everywhere, project, tmp_path) -> None:
+    arguments = ("finetune", "--model", everywhere, "--samples", project, "--parts", "adapters+decoder", *QUICK)
+    answer = llm4seg(*arguments, "-o", tmp_path / "new", "--json")
+    assert answer.status == 0, answer.err
+    found = answer.json
+    new = Checkpoint.load(tmp_path / "new")
+    assert (new.digest, new.name) == (found["digest"], "new")
+    assert found["parent"]["name"] == "Everywhere"
+    assert (found["n_train"], found["n_held_back"]) == (4, 1)
+    assert found["gate"]["dice_before"] == pytest.approx(2 * 144 / (144 + 1024))
+    assert found["worse"] is found["gate"]["worse"]
+    with SampleStore.open(project, read_only=True) as store:
+        held = store.held_back
+    assert held == {each["sha256"] for each in new.config.card.training["held_back"]}
+    text = llm4seg(*arguments, "-o", tmp_path / "newer").out
+    assert "held-back Dice" in text
+    again = Checkpoint.load(tmp_path / "newer").config.card.training["held_back"]
+    assert {each["sha256"] for each in again} == held
+
+
+def test_a_project_open_elsewhere_is_read(llm4seg, everywhere, project, tmp_path) -> None:
+    with SampleStore.open(project):
+        answer = llm4seg("finetune", "--model", everywhere, "--samples", project, *QUICK, "-o", tmp_path / "new")
+    assert answer.status == 0
+    assert "cannot note which slices are held back" in answer.err
+
+
+def test_worse_is_warned_of_and_still_written(llm4seg, everywhere, discs, tmp_path, monkeypatch) -> None:
+    judged = iter([0.9, 0.8])
+
+    def judge(predictor, held, cancel=None):
+        dice = next(judged)
+        return [Score(each.name, dice, 1.0) for each in held.slices], []
+
+    monkeypatch.setattr(engine, "judge", judge)
+    answer = llm4seg(
+        "finetune", "--model", everywhere, "--samples", discs, *QUICK, "-o", tmp_path / "new", "--json",
+        "--hold-back", "0.3",
+    )  # fmt: skip
+    assert answer.status == 0
+    assert answer.json["worse"] is True
+    assert "Warning: the new checkpoint is worse" in answer.err
+    assert Checkpoint.load(tmp_path / "new").config.card.scores["dice_after"] == 0.8
+
+
+def test_a_new_model_from_named_classes(llm4seg, discs, tmp_path) -> None:
+    answer = llm4seg(
+        "finetune", "--from-scratch", "--classes", "disc", "--samples", discs, *QUICK, "-o", tmp_path / "new", "--json"
+    )
+    assert answer.status == 0, answer.err
+    new = Checkpoint.load(tmp_path / "new")
+    assert [(spec.value, spec.name) for spec in new.config.model.classes] == [(1, "disc")]
+    assert answer.json["parent"] is None
+    assert new.config.model.block is not None
+    assert new.build() is not None
+
+
+def test_wrong_use_is_one_line(llm4seg, everywhere, discs, project, tmp_path) -> None:
+    basic = ("finetune", "--samples", discs, "-o", tmp_path / "new")
+    for more, words in (
+        (("--parts", "head"), "choose from adapters"),
+        (("--from-scratch", "--model", everywhere), "leave --model out"),
+        (("--from-scratch", "--parts", "adapters"), "leave --parts out"),
+        (("--classes", "a"), "give --from-scratch too"),
+        (("--from-scratch",), "needs --classes"),
+    ):
+        answer = llm4seg(*basic, *more)
+        assert (answer.status, words in answer.err) == (2, True), answer.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_nothing_is_overwritten_and_bad_samples_are_said(llm4seg, everywhere, discs, tmp_path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "notes.txt").write_text("mine")
+    answer = llm4seg("finetune", "--model", everywhere, "--samples", discs, "-o", taken)
+    assert (answer.status, "choose a new folder" in answer.err) == (1, True)
+    answer = llm4seg("finetune", "--model", everywhere, "--samples", taken, "-o", tmp_path / "new")
+    assert (answer.status, "is no project of corrections" in answer.err) == (1, True)
+    answer = llm4seg("finetune", "--model", everywhere, "--parts", "adapters", "--samples", discs, *QUICK, "-o", "new")
+    assert (answer.status, "no adapters to train" in answer.err) == (1, True)
+    for path in (discs / "masks").iterdir():
+        Image.fromarray(np.full((16, 16), 255, np.uint8)).save(path)
+    answer = llm4seg("finetune", "--model", everywhere, "--samples", discs, *QUICK, "-o", tmp_path / "new")
+    assert answer.status == 1
+    assert len(answer.err.strip().splitlines()) == 1
