@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_llm4seg.config import ClassSpec
+from napari_llm4seg.labels.cleanup import remove_islands
+from napari_llm4seg.labels.size import Scale
 
 Labels = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -60,14 +62,9 @@ def drop_islands(labels: Labels, min_area: float) -> Labels:
     least = min_area * labels.size
     if least <= 1 or not labels.any():
         return labels
-    from scipy import ndimage  # here, because most predictions do not need it
-
-    kept = labels.copy()
+    kept: npt.NDArray[Any] = labels
     for value in np.unique(labels[labels > 0]):
-        islands, _ = ndimage.label(labels == value, structure=np.ones((3,) * labels.ndim))
-        small = np.bincount(islands.ravel()) < least
-        small[0] = False
-        kept[small[islands]] = 0
+        kept = remove_islands(kept, int(value), Scale.pixels(labels.ndim), least).labels
     return kept
 
 
