@@ -66,6 +66,8 @@ class Inspection:
     frame : Frame
         What the network saw, and its place.
     activations : Activations
+    normal : Answer
+        The mask that the prediction makes of this slice, tile or patch, from this very forward.
     proof : Proof
         Where it fails, every map of attention is refused with its words.
     tokens : TokenGrid
@@ -76,7 +78,13 @@ class Inspection:
     """
 
     def __init__(
-        self, predictor: Predictor, frame: Frame, activations: Activations, proof: Proof, layers: Sequence[LLMLayer]
+        self,
+        predictor: Predictor,
+        frame: Frame,
+        activations: Activations,
+        proof: Proof,
+        layers: Sequence[LLMLayer],
+        probabilities: Tensor,
     ) -> None:
         self.predictor, self.frame, self.activations, self.proof = predictor, frame, activations, proof
         self.layers = list(layers)
@@ -91,7 +99,7 @@ class Inspection:
         self.messages: tuple[str, ...] = said
         self._lock = threading.RLock()
         self._replay: dict[bool, Replay] = {}
-        self._normal: Answer | None = None
+        self.normal = self.answer(probabilities)
 
     # --- attention ------------------------------------------------------------------------------------------------
 
@@ -207,27 +215,6 @@ class Inspection:
         found = self.frame.finish(torch.nan_to_num(probabilities)[None])[0]
         return Answer(found, self.frame.labels(self.predictor, found))
 
-    @property
-    def normal(self) -> Answer:
-        """The mask that the prediction makes of this slice, tile or patch, from this very forward."""
-        with self._lock:
-            if self._normal is None:
-                self._normal = self.answer(self._normal_probabilities())
-            return self._normal
-
-    def _normal_probabilities(self) -> Tensor:
-        model = self.predictor.checkpoint.config.model
-        if self.predictor.config.flips and isinstance(getattr(self.predictor.net, "block", None), LLMBlock):
-            replay = self.replay()
-            with self.predictor.network():
-                return replay.probabilities(replay.normal())[0]
-        with self.predictor.network() as net, torch.no_grad():
-            logits = [self.activations["logits"].to(self.predictor.device)]
-            if self.predictor.config.flips:
-                logits.append(net(placed(self.frame.image.flip(-1), self.predictor.device)).flip(-1))
-            found = [each.sigmoid() if model.head == "sigmoid" else each.softmax(dim=1) for each in logits]
-            return torch.stack(found).mean(0)[0].cpu()
-
     def held_to(self, prediction: Prediction) -> float:
         """Return the Dice between a prediction's mask of this slice and the one of the recorded forward.
 
@@ -299,7 +286,21 @@ def inspect_slice(
         activations = recorder.activations
         layers = plain.block.running() if isinstance(plain.block, LLMBlock) else []
         proof = prove(plain, activations)
-    return Inspection(predictor, frame, activations, proof, layers)
+        with torch.no_grad(), interruptible(plain, cancel):
+            probabilities = _probabilities(predictor, plain, frame.image, activations["logits"])
+    return Inspection(predictor, frame, activations, proof, layers, probabilities)
+
+
+def _probabilities(predictor: Predictor, net: LLM4SegNet, image: Tensor, logits: Tensor) -> Tensor:
+    """Return what the prediction makes of the recorded logits, (K, *grid); with the mirror image where it takes one."""
+    parts = [logits]
+    if predictor.config.flips:
+        mirrored = net(placed(image.flip(-1), predictor.device))
+        assert isinstance(mirrored, Tensor)  # in eval mode
+        parts.append(mirrored.flip(-1))
+    sigmoid = predictor.checkpoint.config.model.head == "sigmoid"
+    found = [each.float().sigmoid() if sigmoid else each.float().softmax(dim=1) for each in parts]
+    return torch.stack(found).mean(0)[0].cpu()
 
 
 def network_of(net: Any) -> LLM4SegNet:
