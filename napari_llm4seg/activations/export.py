@@ -175,13 +175,13 @@ class Export:
         seen = self.inspection
         self.csv("what_if", [effect.row() for effect in effects])
         self.report["what_if"] = [effect.row() for effect in effects]
-        normal = seen.frame.on_slice(seen.normal.labels) > 0
+        normal = fig.enlarged(seen, seen.frame.on_slice(seen.normal.labels) > 0)
         panels = [fig.Panel("the mask", fig.outlined(fig.background(seen), normal, (255, 255, 255)))]
         for effect in effects:
             name = "difference_" + "".join(c if c.isalnum() else "_" for c in effect.name)
             self._map(name, difference_volume(seen, effect))
             picture = fig.outlined(fig.background(seen), normal, (255, 255, 255))
-            difference = seen.frame.on_slice(effect.difference)
+            difference = fig.enlarged(seen, seen.frame.on_slice(effect.difference))
             swatches = []
             for value, words, colour in DIFFERENCE:
                 rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))

@@ -11,6 +11,10 @@ the tokens that enter the first layer and those that leave the last (D channels)
                features, across the pair too
 - clusters     k-means of both points' tokens together, from a fixed seed, numbered by falling size
 - change       |y_i - x_i| / |x_i|, and 1 - cosine(x_i, y_i)
+
+A language-model layer makes tokens tens of times larger, so that before and after together would show the after alone.
+For colours and clusters each point is therefore divided by its own size first, the root mean square over its tokens and
+channels (``balanced``): then equal means equal up to that one factor for each point.
 """
 
 from __future__ import annotations
@@ -66,12 +70,14 @@ def change(before: Float, after: Float) -> tuple[Float, Float]:
     return np.asarray(norms(after - before) / size, np.float32), np.asarray(turned, np.float32)
 
 
-def colours(points: Sequence[Float]) -> tuple[list[Float], npt.NDArray[np.float64]]:
+def colours(points: Sequence[Float], balanced: bool = True) -> tuple[list[Float], npt.NDArray[np.float64]]:
     """Return tokens as red, green and blue of one shared basis.
 
     Parameters
     ----------
     points : sequence of array (N, C)
+    balanced : bool
+        Whether each point is divided by its own size first.
 
     Returns
     -------
@@ -79,7 +85,7 @@ def colours(points: Sequence[Float]) -> tuple[list[Float], npt.NDArray[np.float6
     array (3,)
         Share of the variance that each colour carries, of all points together.
     """
-    stacked = np.concatenate(_pair(points)).astype(np.float64)
+    stacked = _stacked(points, balanced)
     centred = stacked - stacked.mean(axis=0)
     _, sizes, basis = np.linalg.svd(centred, full_matrices=False)
     basis = basis[:3]
@@ -96,7 +102,7 @@ def colours(points: Sequence[Float]) -> tuple[list[Float], npt.NDArray[np.float6
     return np.split(scaled, len(points)), shares
 
 
-def clusters(points: Sequence[Float], k: int = 5, seed: int = 0) -> list[npt.NDArray[np.uint8]]:
+def clusters(points: Sequence[Float], k: int = 5, seed: int = 0, balanced: bool = True) -> list[npt.NDArray[np.uint8]]:
     """Return the number, from 1, of each token's cluster; the same number means the same cluster at every point.
 
     Parameters
@@ -105,10 +111,12 @@ def clusters(points: Sequence[Float], k: int = 5, seed: int = 0) -> list[npt.NDA
     k : int
         2 to 20 clusters.
     seed : int
+    balanced : bool
+        Whether each point is divided by its own size first.
     """
     from scipy.cluster.vq import kmeans2
 
-    stacked = np.concatenate(_pair(points)).astype(np.float64)
+    stacked = _stacked(points, balanced)
     if not 2 <= k <= min(20, len(stacked)):
         raise ConfigError(f"{k} clusters were asked for; 2 to {min(20, len(stacked))} are possible.")
     _, found = kmeans2(stacked, k, minit="++", seed=np.random.default_rng(seed), missing="warn")
@@ -158,6 +166,14 @@ def table(inspection: Inspection) -> list[dict[str, Any]]:
             {"token": token, "z": z, "y": y, "x": x, **{name: float(column[token]) for name, column in columns.items()}}
         )
     return rows
+
+
+def _stacked(points: Sequence[Float], balanced: bool) -> npt.NDArray[np.float64]:
+    """Return the tokens of all points below each other, (points x N, C)."""
+    wide = [values.astype(np.float64) for values in _pair(points)]
+    if balanced:
+        wide = [values / (float(np.sqrt(np.mean(values**2))) or 1.0) for values in wide]
+    return np.concatenate(wide)
 
 
 def _unit(tokens: Float) -> Float:

@@ -40,6 +40,8 @@ SWATCHES: tuple[Colour, ...] = (
 
 WIDTH, GAP, LINE = 260, 16, 17
 _OPACITY = 0.6
+# Pixels of a slice's longer side below which it is enlarged to draw on.
+_LEAST = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,31 +72,42 @@ def in_colour(values: npt.ArrayLike, low: float, high: float) -> Picture:
     return np.asarray(np.round(np.stack(channels, axis=-1)), dtype=np.uint8)
 
 
+def enlarged(inspection: Inspection, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array (Y, X, ...) of the slice's pixels, each repeated where a slice is too small to draw on."""
+    times = -(-_LEAST // max(inspection.frame.scan.grid[1:]))
+    return pixels.repeat(times, axis=0).repeat(times, axis=1) if times > 1 else pixels
+
+
 def background(inspection: Inspection) -> Picture:
-    """Return the inspected slice of the scan in grey or colour, (Y, X, 3)."""
-    return np.round(stretched(inspection.frame.scan.slice_at(inspection.frame.z))).astype(np.uint8)
+    """Return the inspected slice of the scan in grey or colour, (Y, X, 3), enlarged where it is small."""
+    values = stretched(inspection.frame.scan.slice_at(inspection.frame.z))
+    return enlarged(inspection, np.round(values).astype(np.uint8))
+
+
+def cells(inspection: Inspection) -> npt.NDArray[np.intp]:
+    """Return the token of every pixel of ``background``, -1 where none covers it."""
+    return enlarged(inspection, inspection.tokens.tokens_of_slice(inspection.frame.scan.grid[1:], inspection.frame.z))
 
 
 def laid_over(inspection: Inspection, colours: Picture, visible: npt.NDArray[np.bool_] | None = None) -> Picture:
     """Return the slice with a colour for each token, (N, 3), laid over it; tokens out of sight are hatched."""
     picture = background(inspection).astype(np.float64)
-    tokens = inspection.tokens.tokens_of_slice(inspection.frame.scan.grid[1:], inspection.frame.z)
+    tokens = cells(inspection)
     covered = tokens >= 0
     if visible is None:
         visible = np.ones(len(inspection.tokens), dtype=bool)
     shown = covered & visible[np.maximum(tokens, 0)]
     picture[shown] = (1 - _OPACITY) * picture[shown] + _OPACITY * colours[tokens[shown]]
     rows, columns = np.indices(tokens.shape)
-    period = max(4, min(tokens.shape) // 32)
-    stripes = covered & ~shown & ((rows + columns) % period < max(1, period // 4))
+    period = max(8, min(tokens.shape) // 32)
+    stripes = covered & ~shown & ((rows + columns) % period < period // 4)
     picture[stripes] = 0.5 * picture[stripes] + 0.5 * 255
     return np.round(picture).astype(np.uint8)
 
 
 def marked(inspection: Inspection, picture: Picture, token: int) -> Picture:
     """Return the picture with a frame around a token's cell."""
-    here = inspection.tokens.tokens_of_slice(inspection.frame.scan.grid[1:], inspection.frame.z) == token
-    return outlined(picture, here, (255, 255, 255))
+    return outlined(picture, cells(inspection) == token, (255, 255, 255))
 
 
 def outlined(picture: Picture, inside: npt.NDArray[np.bool_], colour: Colour) -> Picture:

@@ -54,6 +54,10 @@ def test_equal_features_have_equal_colours_across_the_pair() -> None:
     narrow, few = colours((TOKENS, TOKENS))
     assert narrow[0].shape == (4, 3)
     assert few[2] == 0
+    (small, large), _ = colours((before, 1000 * before))
+    np.testing.assert_allclose(small, large, atol=1e-5)
+    (small, large), _ = colours((before, 1000 * before), balanced=False)
+    assert np.ptp(small, axis=0).max() < 0.1 < np.ptp(large, axis=0).min()
     with pytest.raises(InputError, match="one"):
         colours((before, before[:, :3]))
 

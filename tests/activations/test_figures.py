@@ -35,7 +35,7 @@ def test_the_strongest_place_is_the_dark_one() -> None:
     panel = fig.map_panel(seen, shown)
     yellow = np.abs(panel.picture.astype(int) - [253, 231, 37]).sum(axis=2)
     grey = fig.background(seen).astype(int)
-    rows, columns = np.nonzero(yellow == yellow.min())
+    rows, columns = (place // 4 for place in np.nonzero(yellow == yellow.min()))  # 80 pixels, enlarged to 320
     assert 12 <= rows.min() <= rows.max() < 18
     assert 70 <= columns.min() <= columns.max() < 80
     assert panel.picture.shape == grey.shape
@@ -48,7 +48,8 @@ def test_what_is_out_of_sight_is_hatched() -> None:
     shown = seen.attention(token)
     panel = fig.map_panel(seen, shown)
     assert "out of sight" in panel.swatches[0][0]
-    tokens = seen.tokens.tokens_of_slice((48, 80), 0)
+    tokens = fig.cells(seen)
+    assert np.array_equal(tokens[::4, ::4], seen.tokens.tokens_of_slice((48, 80), 0))
     hidden = panel.picture[tokens > token].astype(int)
     assert 0 < (hidden != fig.background(seen)[tokens > token]).any(axis=1).mean() < 0.5
     assert (np.ptp(hidden, axis=1) <= 1).all(), "no colour where nothing can be seen"
@@ -79,5 +80,5 @@ def test_pixels_that_are_no_squares_are_drawn_as_they_are() -> None:
     panel = fig.value_panel(seen, "x", np.arange(64), "count")
     assert panel.aspect == 2
     _, _, items = fig.lay_out("t", [panel])
-    picture = next(item for item in items if item.image is not None and item.image.shape[0] == 32)
+    picture = next(item for item in items if item.image is not None and item.image.shape[0] == 256)
     assert picture.height / picture.width == 2
