@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from napari.layers import Labels
 
@@ -15,10 +15,13 @@ _NAME = "clean_up"
 
 @dataclass
 class _Step:
-    """``atom`` is napari's record of the change: the same object moves between its two histories."""
+    """``mark`` refers to a part of napari's record of the change, which moves between its two histories.
+
+    Weakly: what napari has forgotten is not kept alive here.
+    """
 
     words: str
-    atom: Any
+    mark: ref[Any] | None
     counts: bool = True
 
 
@@ -30,7 +33,7 @@ def note(layer: Labels, words: str) -> None:
     newest = getattr(layer, "_undo_history", ())
     # what was noted before this program started, in a layer read from a file, cannot be undone any more
     noted = _NOTED.setdefault(layer, [_Step(text, None) for text in steps(layer)])
-    noted.append(_Step(words, newest[-1][0] if newest else None))
+    noted.append(_Step(words, ref(_mark(newest[-1][0])) if newest else None))
     _write(layer)
 
 
@@ -39,17 +42,25 @@ def follow(layer: Labels) -> None:
     if layer not in _NOTED:
         return
     done, undone = (
-        {id(atom) for item in getattr(layer, name, ()) for atom in item} for name in ("_undo_history", "_redo_history")
+        {id(_mark(atom)) for item in getattr(layer, name, ()) for atom in item}
+        for name in ("_undo_history", "_redo_history")
     )
     for step in _NOTED[layer]:
+        mark = step.mark() if step.mark is not None else None
         # one that is in neither history is too old to be undone, or was undone and painted over: it stays as it is
-        step.counts = id(step.atom) in done or (id(step.atom) not in undone and step.counts)
+        if mark is not None:
+            step.counts = id(mark) in done or (id(mark) not in undone and step.counts)
     _write(layer)
 
 
 def steps(layer: Labels) -> list[str]:
     """Return what was done to the layer, oldest first."""
     return [str(words) for words in own_metadata(layer).get(_NAME, ())]
+
+
+def _mark(atom: Any) -> Any:
+    """Return what tells one record of a change from another: its indices, where it has them."""
+    return atom[0][0] if type(atom) is tuple else atom
 
 
 def _write(layer: Labels) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -280,6 +282,7 @@ def test_the_steps_are_noted_with_the_mask_until_they_are_undone(bench):
     assert layer.metadata[KEY]["clean_up"] == noted
     layer.undo()
     layer.paint((0, 0, 0), 2)  # napari forgets the step that was undone
+    gc.collect()
     layer.undo()
     assert layer.metadata[KEY]["clean_up"] == noted[:1]
 
