@@ -36,7 +36,7 @@ def read_path(path: Any) -> list[LayerTuple]:
     from napari_llm4seg.io import series
 
     where = Path(path)
-    found = _waiting(lambda: series(where), where)
+    found = _waiting(lambda tell: series(where, progress=tell), where)
     numbers: Sequence[int | None] = [None]
     if found is None:
         return _NOTHING
@@ -47,7 +47,7 @@ def read_path(path: Any) -> list[LayerTuple]:
 
             lines = [str(one) for one in found]
             numbers = [found[index].number for index in choose_series(where.name, lines, largest(found))]
-    volumes = _waiting(lambda: read_all(where, numbers), where) if numbers else None
+    volumes = _waiting(lambda tell: read_all(where, numbers, tell), where) if numbers else None
     return layers_of(volumes) if volumes else _NOTHING
 
 
@@ -65,13 +65,13 @@ def _application() -> Any:
     return QApplication.instance()
 
 
-def _waiting(work: Callable[[], T], path: Path) -> T | None:
+def _waiting(work: Callable[[Progress], T], path: Path) -> T | None:
     """Do ``work`` in a thread while the window lives on and says what it waits for; None where it was cancelled.
 
     Where there is no window, or this is not its thread, the work is done here and now.
     """
     if _application() is None or threading.current_thread() is not threading.main_thread():
-        return work()
+        return work(lambda *step: None)
     from napari_llm4seg.gui.views.waiting import wait_for
 
     return wait_for(work, f"Opening {path.name}")

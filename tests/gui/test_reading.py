@@ -110,15 +110,17 @@ def test_the_window_lives_while_a_file_is_read(qtbot):
     timer.timeout.connect(lambda: ticks.append(threading.current_thread()))
     timer.start(10)
 
-    def slow():
-        time.sleep(0.3)
+    def slow(tell):
+        for step in range(6):
+            time.sleep(0.05)
+            tell(step, 6, f"slice {step}/6")
         return threading.current_thread()
 
     thread = wait_for(slow, "Opening x")
     assert thread is not threading.main_thread()
     assert len(ticks) > 3
     with pytest.raises(InputError, match="broken"):
-        wait_for(lambda: (_ for _ in ()).throw(InputError("broken")), "Opening x")
+        wait_for(lambda tell: (_ for _ in ()).throw(InputError("broken")), "Opening x")
 
 
 @pytest.mark.gui
@@ -128,7 +130,15 @@ def test_waiting_can_be_cancelled(qtbot):
 
     from napari_llm4seg.gui.views.waiting import wait_for
 
-    gate = threading.Event()
+    stopped = threading.Event()
+
+    def endless(tell):
+        try:
+            while True:
+                time.sleep(0.01)
+                tell(1, 2, "slice 1/2")
+        finally:
+            stopped.set()
 
     def cancel():
         for widget in QApplication.topLevelWidgets():
@@ -136,5 +146,5 @@ def test_waiting_can_be_cancelled(qtbot):
                 widget.cancel()
 
     QTimer.singleShot(200, cancel)
-    assert wait_for(lambda: gate.wait(20), "Opening x") is None
-    gate.set()
+    assert wait_for(endless, "Opening x") is None
+    assert stopped.wait(10)
