@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from napari_llm4seg.activations import charts
 from napari_llm4seg.activations import features as fe
 from napari_llm4seg.activations import figures as fig
 from napari_llm4seg.activations.attention import ENTROPY, Head, TokenMap
 from napari_llm4seg.activations.faithfulness import Faithfulness
 from napari_llm4seg.activations.inspection import Inspection
 from napari_llm4seg.activations.interventions import DIFFERENCE, Effect, HeadRow, difference_volume
-from napari_llm4seg.activations.spectra import FORMULAS, of_slice
+from napari_llm4seg.activations.spectra import FORMULAS, of_slice, spectra
 from napari_llm4seg.files import replacing, write_text
 from napari_llm4seg.io import write
 from napari_llm4seg.volume import Volume
@@ -168,6 +169,22 @@ class Export:
         """Write spectra, of the slice by default."""
         found = of_slice(self.inspection) if rows is None else rows
         self.csv(name, found)
+        if rows is None:
+            activations = self.inspection.activations
+            panels = [
+                charts.spectrum_chart(spectra(activations, centred), fe.WORDS, title)
+                for title, centred in (
+                    ("singular values of the tokens", False),
+                    ("the same, mean token taken off", True),
+                )
+            ]
+            self._figure(name, "Spectrum before and after the language-model layer", panels)
+        elif found and "slice" in found[0]:
+            panels = [
+                charts.rows_chart(found, "slice", column, column.replace("_", " "))
+                for column in ("effective_rank", "log_inverse_top_share")
+            ]
+            self._figure(name, "Spectrum along the stack", panels)
         self.report[name] = {"formulas": FORMULAS, "rows": [dict(row) for row in found]}
 
     def effects(self, effects: Sequence[Effect]) -> None:
@@ -211,6 +228,8 @@ class Export:
                 }
             )
         self.csv(f"faithfulness_{name}", rows)
+        panels = charts.faithfulness_chart(name.replace("_", " "), found)
+        self._figure(f"faithfulness_{name}", found.words, panels)
         self.report.setdefault("faithfulness", {})[name] = found.as_dict()
 
     def finish(self) -> Path:

@@ -6,10 +6,11 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from napari_llm4seg.activations import charts, inspect_slice
 from napari_llm4seg.activations import figures as fig
-from napari_llm4seg.activations import inspect_slice
 from napari_llm4seg.activations.inspection import Inspection
 from napari_llm4seg.volume import Volume
 from tests.activations.planted import marked, planted, planted_net
@@ -82,3 +83,26 @@ def test_pixels_that_are_no_squares_are_drawn_as_they_are() -> None:
     _, _, items = fig.lay_out("t", [panel])
     picture = next(item for item in items if item.image is not None and item.image.shape[0] == 256)
     assert picture.height / picture.width == 2
+
+
+def test_a_line_runs_where_its_values_are() -> None:
+    rising = charts.Line("rising", np.arange(5.0), np.arange(5.0))
+    falling = charts.Line("falling", np.arange(5.0), 4 - np.arange(5.0), colour=1)
+    panel = charts.chart("both", [rising, falling], "x", "y")
+    assert [name for name, _ in panel.swatches] == ["rising", "falling"]
+    for (_, colour), signs in zip(panel.swatches, ((-1, 1), (1, -1)), strict=True):
+        rows, columns = np.nonzero((panel.picture == colour).all(axis=2))
+        slope = np.polyfit(columns, rows, 1)[0]
+        assert np.sign(slope) == signs[0]
+        assert np.ptp(columns) > 500
+        assert np.ptp(rows) > 300
+    decades = charts.chart("log", [charts.Line("d", np.arange(4.0), 10.0 ** -np.arange(4.0))], "x", "y", log=True)
+    rows, columns = np.nonzero((decades.picture == decades.swatches[0][1]).all(axis=2))
+    assert abs(np.corrcoef(columns, rows)[0, 1]) > 0.999, "decades are evenly apart"
+    assert charts.chart("one", [charts.Line("p", np.ones(1), np.ones(1))], "x", "y").picture.shape[2] == 3
+
+
+def test_ticks_are_round() -> None:
+    assert charts.ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert charts.ticks(-3, 17, 4) == [0, 5, 10, 15]
+    assert charts.ticks(2, 2) == [2]

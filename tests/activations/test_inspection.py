@@ -173,3 +173,34 @@ def test_another_module_cannot_be_inspected() -> None:
 
     with pytest.raises(ConfigError, match="Identity"):
         inspect_slice(Predictor(checkpoint(), "cpu"), Volume(np.zeros((1, 1, 16, 16), dtype=np.uint8)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["breast-ultrasound", "skin-lesion", "hippocampus-mri"])
+def test_the_shipped_models_are_proven_and_make_their_own_mask(name: str) -> None:
+    from napari_llm4seg.io.samples import ultrasound_phantom
+    from napari_llm4seg.predict import load_model
+
+    predictor = load_model(name, "cpu")
+    rng = np.random.default_rng(0)
+    if predictor.volumetric:
+        scan = Volume(rng.normal(size=(1, 40, 56, 40)).astype(np.float32), oblique(0, (1.0, 1.0, 1.0)), unit="mm")
+    else:
+        scan, _ = ultrasound_phantom(shape=(200, 240))
+    seen = inspect_slice(predictor, scan)
+    assert seen.proof.ok
+    assert max(check.relative for check in seen.proof.checks) < 1e-5
+    prediction = predictor.predict(scan)
+    if seen.frame.kind == "slice":
+        assert seen.held_to(prediction) == 1.0
+    else:
+        assert prediction.probabilities is not None
+        z, y, x = (side // 2 for side in scan.grid)
+        inside = np.linalg.inv(seen.frame.to_scan) @ [z, y, x, 1]
+        place = tuple(round(value) for value in inside[:3])
+        np.testing.assert_allclose(
+            seen.normal.probabilities[(slice(None), *place)], prediction.probabilities[:, z, y, x], atol=1e-2
+        )
+    half = inspect_slice(predictor, scan, half=True)
+    assert half.proof.ok
+    assert half.activations["layer.1.attention"].dtype == torch.float16
