@@ -125,6 +125,14 @@ class ModelMask:
         else:
             self._slices.pop(z, None)
 
+    def __contains__(self, z: int) -> bool:
+        """Whether the model wrote anything in slice ``z`` along the first axis."""
+        return z in self._slices
+
+    def update(self, other: ModelMask) -> None:
+        """Take over every slice that ``other``, of the same grid, has kept."""
+        self._slices.update(other._slices)
+
     def keep_all(self, mask: Array) -> None:
         """Keep a whole mask (Z, Y, X)."""
         for z, labels in enumerate(mask):

@@ -89,12 +89,13 @@ class SampleStore(Project):
         with self._lock:
             return tuple(sorted(self._shelf.scans.values(), key=lambda scan: (scan.name, scan.id)))
 
-    def scan_for(self, volume: Volume, progress: Progress | None = None) -> ScanEntry:
+    def scan_for(self, volume: Volume, progress: Progress | None = None, *, digest: str = "") -> ScanEntry:
         """Return the project's entry of ``volume``, known by its voxels even where its file has moved.
 
-        One that is new is written with its first correction. Reads every voxel: off the window's thread, please.
+        One that is new is written with its first correction. Reads every voxel, unless their ``scan_digest`` is given:
+        off the window's thread, please.
         """
-        found = describe_scan(volume, scan_digest(volume, progress), self.folder)
+        found = describe_scan(volume, digest or scan_digest(volume, progress), self.folder)
         with self._lock:
             for entry in self._shelf.scans.values():
                 if (entry.digest, entry.grid) == (found.digest, found.grid):

@@ -61,6 +61,14 @@ class Merged:
     same: int = 0
     messages: list[str] = field(default_factory=list)
 
+    def words(self) -> str:
+        """Return what was brought in, in a sentence or two."""
+        new, other = self.added + self.replaced, self.older + self.same
+        parts = [f"{new} corrected slice{'' if new == 1 else 's'} brought in"]
+        if other:
+            parts.append(f"{other} {'was' if other == 1 else 'were'} here already, as new or newer")
+        return " ".join([", ".join(parts) + ".", *self.messages])
+
 
 def export_zip(store: SampleStore, path: Path, progress: Progress | None = None) -> Path:
     """Write a project into one zip file, whole or not at all. Returns ``path``.

@@ -7,9 +7,10 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QTimer
 
 from napari_llm4seg.gui.dispatch import Dispatcher
+from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.jobs import ThreadRunner
 
 PLUGIN = "napari-llm4seg"
@@ -31,6 +32,26 @@ class Part(Protocol):
     def close(self) -> None: ...
 
 
+class OpenDock:
+    """The part that tells the other docks of a viewer that this one is open.
+
+    Parameters
+    ----------
+    session : Session
+    name : str
+        Of the dock in the manifest.
+    """
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session, self._name = session, name
+
+    def start(self) -> None:
+        self._session.docks.add(self._name)
+
+    def close(self) -> None:
+        self._session.docks.discard(self._name)
+
+
 class Docked:
     """Mixed into a dock's widget, before it: carries calls into the window's thread and ends what runs.
 
@@ -48,6 +69,25 @@ class Docked:
         runner = ThreadRunner(self.dispatcher.post)
         _RUNNERS.add(runner)
         return runner
+
+    def make_soon(self, seconds: float) -> Callable[[Callable[[], None]], None]:
+        """Return what runs a call in the window's thread ``seconds`` later: once, for all asked for until then."""
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.setInterval(round(1000 * seconds))
+        waiting: list[Callable[[], None]] = []
+
+        def run() -> None:
+            if waiting:
+                waiting.pop()()
+
+        def soon(call: Callable[[], None]) -> None:
+            waiting[:] = [call]
+            if not timer.isActive():
+                timer.start()
+
+        timer.timeout.connect(run)
+        return soon
 
     def begin(self, parts: Sequence[Part]) -> None:
         """Start the controllers; they are closed with the dock, the last one first."""

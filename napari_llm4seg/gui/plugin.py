@@ -1,4 +1,4 @@
-"""What the manifest names: the dock and the sample scans."""
+"""What the manifest names: the docks and the sample scans."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ from napari_llm4seg.gui.class_port import NapariClasses
 from napari_llm4seg.gui.controllers.batch import BatchController
 from napari_llm4seg.gui.controllers.classes import ClassController
 from napari_llm4seg.gui.controllers.clean_up import CleanUpController
+from napari_llm4seg.gui.controllers.correct import CorrectController
 from napari_llm4seg.gui.controllers.export import ExportController
 from napari_llm4seg.gui.controllers.masks import MaskController
 from napari_llm4seg.gui.controllers.measure import MeasureController
 from napari_llm4seg.gui.controllers.ports import ModelSource
 from napari_llm4seg.gui.controllers.segment import SegmentController
 from napari_llm4seg.gui.controllers.window import WindowController
-from napari_llm4seg.gui.dock import Docked, Part
+from napari_llm4seg.gui.dock import Docked, OpenDock, Part, open_beside
 from napari_llm4seg.gui.layer_tuples import LayerTuple, layers_of
 from napari_llm4seg.gui.mask_port import NapariMasks
 from napari_llm4seg.gui.models import SAMPLES, Models, sample
+from napari_llm4seg.gui.review_port import NapariReview
 from napari_llm4seg.gui.state.session import Session, session_for
-from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.viewer_port import NapariPort
+from napari_llm4seg.gui.views.correct_dock import CorrectWidget
 from napari_llm4seg.gui.views.segment_dock import SegmentWidget
 from napari_llm4seg.gui.window_port import NapariWindows
 
 if TYPE_CHECKING:
     import napari
+
+SEGMENT, CORRECT = "Segment", "Correct & Retrain"
+# A stroke of the brush is taken up this long after it ended, with those that follow at once.
+_STROKE_SECONDS = 0.15
 
 
 class SegmentDock(Docked, SegmentWidget):
@@ -42,8 +48,8 @@ class SegmentDock(Docked, SegmentWidget):
     # napari recognises the parameter by its name.
     def __init__(self, napari_viewer: napari.viewer.Viewer, models: ModelSource | None = None) -> None:
         super().__init__(SAMPLES)
-        settings = Settings.load()
         session = session_for(napari_viewer)
+        settings = session.settings
         port = NapariPort(napari_viewer)
         source: Any = models or Models(settings.models)
         self.controller = SegmentController(
@@ -61,7 +67,33 @@ class SegmentDock(Docked, SegmentWidget):
         self.batches = BatchController(
             session, source, self.batch, self.make_runner, self.controller.config, port.show_case
         )
-        self.begin((self.controller, self.windows, self.masks, *tools, self.batches))
+        opened = OpenDock(session, SEGMENT)
+        self.begin((opened, self.controller, self.windows, self.masks, *tools, self.batches))
+
+
+class CorrectDock(Docked, CorrectWidget):
+    """The **Correct & Retrain** dock widget; it opens the Segment dock beside it, whose scan and model it follows.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        session = session_for(napari_viewer)
+        self.review = CorrectController(
+            session,
+            NapariReview(napari_viewer),
+            self,
+            self.make_runner,
+            session.settings,
+            self.dispatcher.post,
+            self.make_soon(_STROKE_SECONDS),
+        )
+        self.begin((OpenDock(session, CORRECT), self.review))
+        if SEGMENT not in session.docks:
+            self.dispatcher.post(lambda: open_beside(napari_viewer, SEGMENT))
 
 
 def mask_tools(session: Session, viewer: Any, dock: SegmentWidget, make_runner: Callable[[], Any]) -> tuple[Part, ...]:

@@ -28,3 +28,4 @@ def fakes():
 @pytest.fixture(autouse=True)
 def _own_settings(tmp_path, monkeypatch):
     monkeypatch.setenv("LLM4SEG_SETTINGS", str(tmp_path / "llm4seg-settings.json"))
+    monkeypatch.setenv("LLM4SEG_PROJECTS", str(tmp_path / "llm4seg-projects"))

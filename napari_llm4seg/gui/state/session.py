@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_llm4seg.config import Card
 from napari_llm4seg.gui.state.look import Look
+from napari_llm4seg.gui.state.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class Session:
         Identifier of the labels layer that is measured, cleaned up, exported and corrected.
     busy : str
         What is running, in words; empty when nothing is.
+    settings : Settings
+        The choices that are kept; every dock changes the same.
+    docks : set of str
+        Names of the plugin's docks that are open.
 
     ``mask_edited`` is emitted with the identifier of a labels layer whose voxels changed, whoever changed them, and
     ``classes_changed`` with that of one whose classes were named or coloured anew. ``masks_changed`` is emitted when
@@ -78,6 +83,8 @@ class Session:
     busy_changed = Signal(str)
 
     def __init__(self) -> None:
+        self.docks: set[str] = set()
+        self._settings: Settings | None = None
         self._values: dict[str, Any] = {
             "scan": None,
             "model": None,
@@ -93,6 +100,12 @@ class Session:
             return
         self._values[name] = value
         getattr(self, f"{name}_changed").emit(value)
+
+    @property
+    def settings(self) -> Settings:
+        if self._settings is None:
+            self._settings = Settings.load()
+        return self._settings
 
     @property
     def scan_id(self) -> str | None:

@@ -39,6 +39,8 @@ class Settings:
         Paths of checkpoints added by hand, newest first.
     windows : list of [centre, width]
         A person's own windows, newest first.
+    project : str
+        Folder of the project that corrections of all scans go to; empty where each scan has its own.
     """
 
     model: str = ""
@@ -47,6 +49,7 @@ class Settings:
     options: dict[str, Any] = field(default_factory=dict)
     models: list[str] = field(default_factory=list)
     windows: list[list[float]] = field(default_factory=list)
+    project: str = ""
 
     @classmethod
     def load(cls, path: Path | None = None) -> Settings:

@@ -1,0 +1,157 @@
+"""From what is the case to what the Correct & Retrain dock shows above its training. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_llm4seg.corrections.review import SliceState
+from napari_llm4seg.corrections.suggest import Suggestion
+from napari_llm4seg.gui.controllers.ports import MaskInfo
+from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message
+from napari_llm4seg.gui.views.abstract.correct import CorrectState, OfferState, ProjectState, StripState
+
+KEYS = (
+    ("K", "confirm the slice on show, or take that back"),
+    ("N", "go to the suggested slice"),
+    ("H", "hide or show the mask"),
+)
+PARTIAL = "Only what you drew in an edited slice counts: scribble where the mask is wrong and leave the rest"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that decides what is shown; ``here`` None: no slice of the stack's own is on the screen."""
+
+    masks: tuple[MaskInfo, ...] = ()
+    mask: str | None = None
+    hint: str = ""
+    states: tuple[SliceState, ...] = ()
+    here: int | None = None
+    suggestion: Suggestion | None = None
+    enough: bool = False
+    looking: bool = False
+    partial: bool = False
+    offer: str = ""
+    offer_number: int = 0
+    folder: Path | None = None
+    own: bool = True
+    open: bool = False
+    kept: int = 0
+    pending: int = 0
+    trouble: str = ""
+    carrying: bool = False
+    taken: tuple[str, ...] = ()
+    message: Message | None = None
+
+
+def present(facts: Facts) -> CorrectState:
+    """Return the state to draw."""
+    hint = "Looking at the mask…" if facts.looking else facts.hint
+    return CorrectState(
+        masks=tuple(Choice(item.id, item.name, f"{item.name}\n{item.words}") for item in facts.masks),
+        mask=facts.mask,
+        hint="" if facts.states else hint,
+        strip=StripState(
+            facts.states,
+            -1 if facts.here is None else facts.here,
+            -1 if facts.suggestion is None or len(facts.states) < 2 else facts.suggestion.z,
+        ),
+        counts=_counts(facts),
+        next_words=_next_words(facts),
+        next_tooltip=_next_tooltip(facts),
+        go=_go(facts),
+        confirm=_confirm(facts),
+        partial=facts.partial,
+        partial_tooltip=PARTIAL,
+        offer=_offer(facts),
+        project=_project(facts),
+        keys=tuple((key, what) for key, what in KEYS if key not in facts.taken),
+        message=facts.message,
+    )
+
+
+def _counts(facts: Facts) -> str:
+    if not facts.states:
+        return ""
+    found = Counter(facts.states)
+    if len(facts.states) == 1:
+        return {"untouched": "not corrected", "edited": "edited", "confirmed": "confirmed"}[facts.states[0]]
+    return f"{found['edited']} edited · {found['confirmed']} confirmed · {len(facts.states)} slices"
+
+
+def _next_words(facts: Facts) -> str:
+    if len(facts.states) < 2:
+        return ""
+    if facts.suggestion is None:
+        return "every slice is edited or confirmed"
+    if facts.enough:
+        return "further correction buys little"
+    return f"slice {facts.suggestion.z}: {facts.suggestion.reason}"
+
+
+def _next_tooltip(facts: Facts) -> str:
+    if facts.suggestion is None or len(facts.states) < 2:
+        return ""
+    which = f"slice {facts.suggestion.z}: {facts.suggestion.reason}"
+    if facts.enough:
+        return f"What is left would gain next to nothing of what the first correction did. Most is to gain in {which}."
+    return f"Most is to gain by correcting {which}"
+
+
+def _go(facts: Facts) -> ButtonState:
+    visible = len(facts.states) > 1
+    if facts.suggestion is None:
+        return ButtonState(False, "There is no slice left to suggest.", "Go there", visible)
+    if facts.suggestion.z == facts.here:
+        return ButtonState(False, "The suggested slice is on the screen.", "Go there", visible)
+    return ButtonState(True, f"Show slice {facts.suggestion.z} (N)", "Go there", visible)
+
+
+def _confirm(facts: Facts) -> ButtonState:
+    if not facts.states:
+        reason = "Wait until the mask was looked at." if facts.looking else "There is no mask to confirm."
+        return ButtonState(False, reason, "Confirm")
+    if facts.here is None:
+        reason = "The scan is seen in 3-D or cut another way; a click on the strip shows one of these slices."
+        return ButtonState(False, reason, "Confirm")
+    if facts.states[facts.here] == "confirmed":
+        return ButtonState(True, f"Slice {facts.here} is confirmed; take that back (K)", "Unconfirm")
+    return ButtonState(True, f"Slice {facts.here} is right as it is: it counts as an annotation too (K)", "Confirm")
+
+
+def _offer(facts: Facts) -> OfferState:
+    if not facts.offer:
+        return OfferState()
+    many = "it" if facts.offer_number == 1 else "them"
+    return OfferState(
+        facts.offer.replace(" are ", " is ", 1) if facts.offer_number == 1 else facts.offer,
+        ButtonState(True, f"Put {many} into the mask, in one step that can be undone", "Restore"),
+        ButtonState(
+            True, f"Leave {many} out: kept in the project's history, and nothing trains on {many}", "Start anew"
+        ),
+    )
+
+
+def _project(facts: Facts) -> ProjectState:
+    name = "this scan's own" if facts.own else (facts.folder.name if facts.folder is not None else "")
+    saved = ""
+    if facts.trouble:
+        saved = "not saved"
+    elif facts.pending:
+        saved = "saving…"
+    elif facts.kept:
+        saved = f"{facts.kept} saved"
+    return ProjectState(
+        line=name,
+        tooltip=f"Corrections are kept in {facts.folder}" if facts.folder is not None else "",
+        saved=saved,
+        trouble=facts.trouble,
+        own=facts.own,
+        enabled=not facts.carrying,
+        export=ButtonState(
+            facts.open and not facts.carrying,
+            "Everything that was corrected, in one file" if facts.open else "Nothing has been corrected yet.",
+        ),
+    )

@@ -1,0 +1,398 @@
+"""Corrections on their way to the disk: which project, known again or new, written at once, in trouble or not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_llm4seg.config import ClassSpec
+from napari_llm4seg.corrections import Record, Restored, ScanEntry, Writer
+from napari_llm4seg.errors import Cancelled, InputError, one_line
+from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.ports import Runner
+from napari_llm4seg.gui.controllers.projects import Project, open_project, projects_folder
+from napari_llm4seg.gui.views.abstract.common import Message
+from napari_llm4seg.planes import turned
+from napari_llm4seg.volume import Volume
+
+Array = npt.NDArray[Any]
+
+# A project that was refused is asked for again with the next correction, but not more often than this.
+_AGAIN_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Put:
+    """A corrected slice to be kept; without ``image`` its correction is taken back.
+
+    ``image`` is asked for in the writer's thread.
+    """
+
+    image: Callable[[], Array] | None = None
+    labels: Array | None = None
+    state: str = "edited"
+    annotated: Array | None = None
+    written: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    digest: str
+    folder: Path
+    project: Project | None
+    entry: ScanEntry | None
+    restored: Mapping[int, Restored]
+    trouble: str = ""
+
+
+class Saver:
+    """Keeps the corrections of one scan in a project.
+
+    Parameters
+    ----------
+    runner : Runner
+        Recognises scans and opens projects.
+    post : callable(callable)
+        Runs its argument in the window's thread.
+    on_change : callable()
+        Something to draw has changed.
+    on_found : callable(dict of int to Restored)
+        The scan has been recognised, and this is what the project holds of it.
+    chosen : Path or None
+        The folder of a project for all scans; each gets one of its own by default.
+    aside : callable(callable), optional
+        Runs what the disk may hold up, by default in a thread of its own.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        post: Callable[[Callable[[], None]], Any],
+        on_change: Callable[[], None],
+        on_found: Callable[[Mapping[int, Restored]], None],
+        chosen: Path | None = None,
+        aside: Callable[[Callable[[], None]], Any] | None = None,
+    ) -> None:
+        self._aside = aside or _in_a_thread
+        self._runner, self._post, self._on_change, self._on_found = runner, post, on_change, on_found
+        self.chosen = chosen
+        self.project: Project | None = None
+        self.entry: ScanEntry | None = None
+        self.trouble = ""
+        self.message: Message | None = None
+        self._scan: Volume | None = None
+        self._axis = 0
+        self._classes: tuple[ClassSpec, ...] = ()
+        self._digest = ""
+        self._folder: Path | None = None
+        self._opening = False
+        self._waiting: dict[int, Put] = {}
+        self._known: set[int] = set()
+        # what earlier sessions left and nobody has taken up: it comes back when an edit over it is undone
+        self._earlier: dict[int, Restored] = {}
+        self._refused_at = -_AGAIN_SECONDS
+        self._closed = False
+
+    # ------------------------------------------------------------------ which scan, which project
+
+    def follow(self, scan: Volume | None, axis: int = 0) -> None:
+        """Keep corrections of ``scan`` from now on; those of the one before are written."""
+        if self._scan is not None and scan is not None and scan.data is self._scan.data and axis == self._axis:
+            return
+        self._leave()
+        self._scan, self._axis, self._digest, self._folder = scan, axis, "", None
+        if scan is not None:
+            self._open(create=False)
+
+    def choose(self, folder: Path | None, *, create: bool = False) -> None:
+        """Use the project in ``folder`` for all scans; None is one of its own for each."""
+        self._leave()
+        self.chosen, self._folder = folder, None
+        self._open(create=create)
+
+    def close(self) -> None:
+        """Write what is left and let others have the project."""
+        self._leave()
+        self._closed = True
+
+    def set_classes(self, classes: tuple[tuple[int, str, str], ...]) -> None:
+        self._classes = tuple(ClassSpec(value=value, name=name, colour=colour) for value, name, colour in classes)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a project is open and the scan is known in it."""
+        return self.project is not None and self.entry is not None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the corrections are, or will be with the first of them; None until the scan was recognised."""
+        return self._folder
+
+    @property
+    def pending(self) -> int:
+        """Slices that are not on the disk yet."""
+        writer = self.project.writer if self.project is not None else None
+        return len(self._waiting) + (writer.pending if writer is not None else 0)
+
+    @property
+    def kept(self) -> int:
+        """Slices of this scan that the project has, or is about to have."""
+        return len(self._known)
+
+    def records(self) -> tuple[Record, ...]:
+        """Return what the open project holds of the scan."""
+        return self.project.store.records(self.entry) if self.project is not None and self.entry is not None else ()
+
+    def _leave(self) -> None:
+        """Let go of the scan; what is not on the disk yet is written aside."""
+        project, self.project = self.project, None
+        if project is not None:
+            project.written.disconnect(self._written)
+            project.trouble.disconnect(self._troubled)
+            self._aside(lambda: self._end(project))
+        elif self._waiting and self._digest and self._folder is not None and self._scan is not None:
+            late = _Late(self._folder, self._scan, self._axis, self._digest, self._classes, dict(self._waiting))
+            self._aside(lambda: self._write_late(late))
+        if self._runner.current is not None:
+            self._runner.current.cancel()
+        self.entry, self.trouble, self._opening = None, "", False
+        self._waiting.clear()
+        self._known.clear()
+        self._earlier.clear()
+
+    def _end(self, project: Project) -> None:
+        if not project.release():
+            self._tell(f"Not every correction could be written to '{project.store.folder}'.")
+
+    def _write_late(self, late: _Late) -> None:
+        """Make the project for corrections that were still waiting for it when their scan was left."""
+        try:
+            project = open_project(late.folder, create=True, name=late.scan.name, classes=late.classes)
+        except InputError as error:
+            self._tell(f"{len(late.waiting)} corrected slices of '{late.scan.name}' were not kept: {one_line(error)}")
+            return
+        entry = project.store.scan_for(late.scan, digest=late.digest)
+        if project.writer is not None:
+            for z, what in late.waiting.items():
+                _hand(project.writer, entry, z, late.axis, what)
+        self._end(project)
+
+    def _tell(self, sentence: str) -> None:
+        def tell() -> None:
+            self.message = Message("error", sentence)
+            self._on_change()
+
+        self._post(tell)
+
+    # ------------------------------------------------------------------ opening
+
+    def _open(self, create: bool) -> None:
+        scan, axis, digest, chosen, classes = self._scan, self._axis, self._digest, self.chosen, self._classes
+        if scan is None or self._closed:
+            return
+        self._opening = True
+
+        def job(ctx: Any) -> _Opened:
+            opened = _find(scan, axis, digest, chosen, classes, create)
+            if ctx.cancelled():
+                if opened.project is not None:
+                    opened.project.release()
+                raise Cancelled("Stopped.")
+            return opened
+
+        self._runner.start(job, on_result=self._opened, on_error=self._not_opened)
+        self._on_change()
+
+    def _opened(self, opened: _Opened) -> None:
+        self._opening = False
+        if self._closed:
+            if opened.project is not None:
+                opened.project.release()
+            return
+        self._digest, self._folder, self.trouble = opened.digest, opened.folder, opened.trouble
+        self.project, self.entry = opened.project, opened.entry
+        if opened.trouble:
+            self._refused_at = time.monotonic()
+        if self.project is not None:
+            self.project.written.connect(self._written)
+            self.project.trouble.connect(self._troubled)
+            self._known, self._earlier = set(opened.restored), dict(opened.restored)
+            if self.project.store.messages:
+                self.message = Message("warning", " ".join(self.project.store.messages[:3]))
+        self._on_found(opened.restored)
+        self._hand_over()
+        self._on_change()
+
+    def _not_opened(self, error: BaseException) -> None:
+        self._opening = False
+        self._refused_at = time.monotonic()
+        self.trouble = one_line(error)
+        self._on_change()
+
+    # ------------------------------------------------------------------ writing
+
+    def put(self, z: int, what: Put) -> None:
+        """Keep the correction of slice ``z``: at once, or as soon as there is a project for it."""
+        if what.image is None and z in self._earlier and self._scan is not None:
+            what = _as_before(self._scan, self._axis, self._earlier[z])
+        elif what.image is None and z not in self._known and z not in self._waiting:
+            return
+        self._waiting[z] = what
+        if self.project is None and self._digest and not self._opening:
+            if time.monotonic() >= self._refused_at + _AGAIN_SECONDS:
+                self._open(create=True)
+        else:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the writer what waits for it."""
+        if self.project is None or self.entry is None:
+            if self._waiting and self._digest and not self._opening and not self.trouble:
+                self._open(create=True)
+            return
+        writer = self.project.writer
+        if writer is None:
+            return
+        self._tell_classes()
+        for z, what in list(self._waiting.items()):
+            del self._waiting[z]
+            try:
+                kept = _hand(writer, self.entry, z, self._axis, what)
+                (self._known.add if kept else self._known.discard)(z)
+            except InputError as error:
+                self.message = words.failure(error, "Keeping the correction")
+
+    def _tell_classes(self) -> None:
+        """Let the project know the mask's classes; what contradicts is said once and the corrections kept all the same.
+
+        A refusal of the disk is not said here: the writer meets it too, and tries again.
+        """
+        if self.project is None:
+            return
+        known = {spec.value: spec for spec in self.project.store.classes}
+        new = [spec for spec in self._classes if spec.value not in known]
+        other = [spec for spec in self._classes if spec.value in known and known[spec.value].name != spec.name]
+        if other and self.message is None:
+            spec = other[0]
+            self.message = Message(
+                "warning",
+                f"Label {spec.value} is '{known[spec.value].name}' in this project and '{spec.name}' in the mask. "
+                "Choose another project, or rename the class.",
+            )
+        if new:
+            with suppress(InputError):
+                self.project.store.add_classes(new)
+
+    def drop_all(self) -> None:
+        """Take back every correction of the scan that the project holds; they stay in its history."""
+        self._earlier.clear()
+        for z in list(self._known):
+            self.put(z, Put())
+
+    def taken_up(self, slices: Iterable[int]) -> None:
+        """Take note that these slices of an earlier session are gone on with."""
+        for z in slices:
+            self._earlier.pop(z, None)
+
+    def _written(self, record: Record) -> None:
+        self._post(self._on_change)
+
+    def _troubled(self, sentence: str) -> None:
+        def tell() -> None:
+            self.trouble = sentence
+            self._on_change()
+
+        self._post(tell)
+
+
+@dataclass(frozen=True)
+class _Late:
+    folder: Path
+    scan: Volume
+    axis: int
+    digest: str
+    classes: tuple[ClassSpec, ...]
+    waiting: Mapping[int, Put]
+
+
+def _as_before(scan: Volume, axis: int, earlier: Restored) -> Put:
+    record, view = earlier.record, turned(scan, axis)
+    return Put(
+        lambda: np.asarray(view.slice_at(record.index)),
+        earlier.labels,
+        record.state,
+        earlier.annotated,
+        record.written,
+        record.model,
+    )
+
+
+def _in_a_thread(call: Callable[[], None]) -> None:
+    threading.Thread(target=call, name="corrections-end", daemon=True).start()
+
+
+def _hand(writer: Writer, entry: ScanEntry, z: int, axis: int, what: Put) -> bool:
+    """Give the writer one slice; return whether it has a correction now."""
+    if what.image is None or what.labels is None:
+        writer.drop(entry, z, axis)
+        return False
+    more: Any = {"annotated": what.annotated, "written": what.written, "model": what.model}
+    state: Any = what.state
+    writer.put(entry, z, axis, what.image, what.labels, state, **more)
+    return True
+
+
+def _find(
+    scan: Volume,
+    axis: int,
+    digest: str,
+    chosen: Path | None,
+    classes: tuple[ClassSpec, ...],
+    create: bool,
+) -> _Opened:
+    """Recognise the scan and open the project that has it, or is to have it."""
+    from napari_llm4seg.corrections.manifest import PROJECT, describe_scan
+    from napari_llm4seg.digests import scan_digest
+
+    digest = digest or scan_digest(scan)
+    folder = chosen or projects_folder() / describe_scan(scan, digest, projects_folder()).id
+    if not create and not (folder / PROJECT).is_file():
+        return _Opened(digest, folder, None, None, {})
+    trouble = ""
+    try:
+        project = open_project(folder, create=create, name=scan.name, classes=classes)
+    except InputError as error:
+        trouble = str(error).replace(", or open the project here for reading only", "")
+        trouble += " Nothing is lost while this window is open; it is tried again with the next correction."
+        try:  # what others have there may be looked at all the same
+            project = open_project(folder, read_only=True)
+        except InputError:
+            return _Opened(digest, folder, None, None, {}, trouble)
+    entry = project.store.scan_for(scan, digest=digest)
+    restored = project.store.restore(entry, axis)
+    if trouble:
+        project.release()
+        return _Opened(digest, folder, None, None, restored, trouble)
+    return _Opened(digest, folder, project, entry, restored)
+
+
+def offer_words(restored: Mapping[int, Restored]) -> str:
+    """Return what an earlier session left, in words: "3 corrected slices from 12 Nov"."""
+    from datetime import datetime
+
+    newest = datetime.fromisoformat(max(each.record.time for each in restored.values())).astimezone()
+    count = len(restored)
+    today = datetime.now().astimezone()
+    day = "today" if newest.date() == today.date() else f"{newest.day} {newest:%b}"
+    if newest.year != today.year:
+        day = f"{day} {newest.year}"
+    return f"{count} corrected slice{'s' if count > 1 else ''} from {day}"

@@ -1,0 +1,262 @@
+"""A mask under review in napari: which slices a stroke touched, what the model wrote in them, which one is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Labels, Layer
+
+from napari_llm4seg.corrections import ModelMask
+from napari_llm4seg.corrections.suggest import Evidence
+from napari_llm4seg.digests import mask_digest
+from napari_llm4seg.errors import Cancelled, InputError
+from napari_llm4seg.gui.controllers.ports import MaskInfo
+from napari_llm4seg.gui.controllers.review_ports import Classes, Surveyed
+from napari_llm4seg.gui.grid import SliceGrid, grid_shape
+from napari_llm4seg.gui.layers import (
+    KEY,
+    class_style,
+    classes_of,
+    find_layer,
+    is_scan,
+    layer_id,
+    own_metadata,
+    placement,
+    set_classes,
+    volume_from_layer,
+)
+from napari_llm4seg.gui.mask_port import NapariMasks
+from napari_llm4seg.gui.results import free_name, slices_of, written
+from napari_llm4seg.planes import turned
+from napari_llm4seg.scratch import room
+from napari_llm4seg.volume import Volume
+
+Array = npt.NDArray[Any]
+
+_GONE = "The mask's layer is gone; choose another one."
+# Under this name a mask that no model wrote keeps what its slices held when it was met.
+_FOUND = "found"
+
+
+class NapariStack:
+    """``Stack`` on a Labels and an Image layer; it holds both, so that nothing is lost when they leave the viewer."""
+
+    def __init__(self, viewer: Any, labels: Labels, scan: Layer, axis: int) -> None:
+        self._viewer, self._labels = viewer, labels
+        self.id, self.name, self.scan_id, self.axis = layer_id(labels), str(labels.name), layer_id(scan), axis
+        self.scan: Volume = volume_from_layer(scan)
+        self._turned = turned(self.scan, axis)
+        self._shape = tuple(labels.data.shape)
+        self._grid = SliceGrid(self._shape, axis)
+        self._lengths = _lengths(labels)
+
+    def __len__(self) -> int:
+        return len(self._grid)
+
+    def problem(self) -> str:
+        if not self.readable():
+            return (
+                f"'{self.name}' has the shape {tuple(self._labels.data.shape)} now and had {self._shape} before, as "
+                "its scan has. What was corrected until then is kept."
+            )
+        return "" if self._labels in self._viewer.layers else f"'{self.name}' was closed. What was corrected is kept."
+
+    def readable(self) -> bool:
+        return tuple(self._labels.data.shape) == self._shape
+
+    def labels(self, z: int) -> Array:
+        return np.asarray(self._labels.data[self._grid.index(z)])
+
+    def image(self, z: int) -> Array:
+        return np.asarray(self._turned.slice_at(z))
+
+    def model(self) -> str:
+        return str(own_metadata(self._labels).get("digest", ""))
+
+    def classes(self) -> Classes:
+        return classes_of(self._labels)
+
+    def wrote(self) -> Mapping[int, str]:
+        about = own_metadata(self._labels)
+        return written(self._labels) if "written" in about else about.get(_FOUND, {})
+
+    def evidence(self) -> Mapping[int, Evidence]:
+        return own_metadata(self._labels).get("evidence", {})
+
+    def touched(self) -> tuple[int, ...] | None:
+        before, self._lengths = self._lengths, _lengths(self._labels)
+        undone = self._lengths[1] > before[1]
+        newest = getattr(self._labels, "_redo_history" if undone else "_undo_history", ())
+        return _slices_of(newest[-1], self.axis, len(self._shape)) if newest else None
+
+    def survey(self, cancelled: Callable[[], bool]) -> Surveyed:
+        known, digests = dict(self.wrote()), []
+        rows, columns = self.labels(0).shape
+        model = ModelMask((len(self), rows, columns))
+        for z in range(len(self)):
+            if cancelled():
+                raise Cancelled("Stopped.")
+            labels = self.labels(z)
+            digests.append(mask_digest(labels))
+            if digests[-1] and digests[-1] == known.get(z, ""):
+                model.keep(z, labels)
+        return Surveyed(tuple(digests), model)
+
+    def surveyed(self, found: Surveyed) -> None:
+        about = self._labels.metadata.setdefault(KEY, {})
+        if "written" in about or _FOUND in about:
+            return
+        # what a person painted in it before this dock was open is theirs, all else came with it
+        painted: set[int] | None = set()
+        for item in getattr(self._labels, "_undo_history", ()):
+            slices = _slices_of(item, self.axis, len(self._shape))
+            painted = None if slices is None or painted is None else painted | set(slices)
+        theirs = range(len(self)) if painted is None else painted
+        about[_FOUND] = {z: digest for z, digest in enumerate(found.digests) if digest and z not in theirs}
+
+    def put(self, slices: Mapping[int, Array]) -> int:
+        layer, found = self._labels, []
+        for z, labels in slices.items():
+            rows, columns = np.nonzero(self.labels(z) != labels)
+            where = self._grid.where(z, rows, columns)
+            found.append((where, np.asarray(labels)[rows, columns].astype(layer.data.dtype)))
+        if not found:
+            return 0
+        values = np.concatenate([new for _, new in found])
+        if values.size:
+            indices = tuple(np.concatenate(parts) for parts in zip(*(where for where, _ in found), strict=True))
+            layer.data_setitem(indices, values)
+        return int(values.size)
+
+
+class NapariReview:
+    """``ReviewPort`` on a napari ``ViewerModel``; needs no window.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel or napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+        self._masks = NapariMasks(viewer)
+        self._on_move: Callable[[], None] | None = None
+        self._bound: list[str] = []
+
+    def masks(self) -> list[MaskInfo]:
+        return self._masks.masks()
+
+    def open(self, mask_id: str, scan_id: str | None) -> NapariStack:
+        labels = find_layer(self._viewer, mask_id, _GONE)
+        shape = tuple(labels.data.shape)
+        scan = self._scan_of(labels, shape, scan_id)
+        if SliceGrid(shape).frames > 1 or len(shape) > 3:
+            raise InputError(f"'{labels.name}' has time points; split them first: right-click the layer, Split Stack.")
+        return NapariStack(self._viewer, labels, scan, slices_of(labels).axis if len(shape) == 3 else 0)
+
+    def _scan_of(self, labels: Labels, shape: tuple[int, ...], scan_id: str | None) -> Layer:
+        """Return the image layer that ``labels`` lie on: the one it was made for, else one of the same size."""
+        scans = [layer for layer in self._viewer.layers if is_scan(layer) and grid_shape(layer) == shape]
+        for wanted in (own_metadata(labels).get("scan"), scan_id):
+            for layer in scans:
+                if layer_id(layer) == wanted:
+                    return layer
+        if scans:
+            return scans[-1]
+        size = " × ".join(str(n) for n in reversed(shape))
+        raise InputError(f"No open scan has the size of '{labels.name}' ({size}); open the scan it belongs to.")
+
+    def scan(self, scan_id: str) -> Volume:
+        return volume_from_layer(find_layer(self._viewer, scan_id, "The scan's layer is gone; choose another one."))
+
+    def make_mask(self, scan_id: str, classes: Classes) -> str:
+        scan = find_layer(self._viewer, scan_id, "The scan's layer is gone; choose another one.")
+        layer = Labels(
+            room(grid_shape(scan), np.uint8 if max((value for value, _, _ in classes), default=0) < 255 else np.uint16),
+            name=free_name(self._viewer, f"{scan.name} · mask"),
+            metadata={KEY: {"scan": layer_id(scan), "scan_name": scan.name}},
+            **(class_style(classes) if classes else {}),
+            **placement(scan),
+        )
+        if classes:
+            set_classes(layer, classes)
+            layer.selected_label = classes[0][0]
+        self._viewer.add_layer(layer)
+        return layer_id(layer)
+
+    def here(self, stack: Any) -> int | None:
+        plane = self._masks.plane_on_show(stack.id)
+        return None if plane is None or plane[0] != stack.axis else plane[1]
+
+    def show(self, stack: Any, z: int) -> None:
+        layer = find_layer(self._viewer, stack.id, _GONE)
+        if layer.ndim < 3:
+            return
+        dims = self._viewer.dims
+        axis = dims.ndim - layer.ndim + stack.axis
+        if axis in dims.displayed:  # cut another way, or in 3-D
+            dims.ndisplay = 2
+            dims.order = (axis, *(other for other in range(dims.ndim) if other != axis))
+        here = np.asarray(layer.world_to_data(np.asarray(dims.point, dtype=float)), dtype=float)
+        here[stack.axis] = z
+        # set_point is in world coordinates, and the layer may lie anywhere in the world
+        dims.set_point(axis, float(layer.data_to_world(here)[stack.axis]))
+
+    def toggle(self, stack: Any) -> None:
+        layer = find_layer(self._viewer, stack.id, _GONE)
+        layer.visible = not layer.visible
+
+    def bind(self, keys: Mapping[str, Callable[[], None]]) -> list[str]:
+        taken = []
+        for key, call in keys.items():
+            try:
+                self._viewer.bind_key(key, lambda viewer, call=call: call())
+                self._bound.append(key)
+            except ValueError:  # a person, or another plugin, has bound it
+                taken.append(key)
+        return taken
+
+    def connect(
+        self, on_layers: Callable[[], None], on_edit: Callable[[str], None], on_move: Callable[[], None]
+    ) -> None:
+        self._on_move = on_move
+        self._masks.connect(on_layers, on_edit)
+        for name in ("point", "order", "ndisplay"):
+            getattr(self._viewer.dims.events, name).connect(self._moved)
+
+    def disconnect(self) -> None:
+        self._on_move = None
+        self._masks.disconnect()
+        for name in ("point", "order", "ndisplay"):
+            getattr(self._viewer.dims.events, name).disconnect(self._moved)
+        for key in self._bound:
+            self._viewer.bind_key(key, None)
+        self._bound.clear()
+
+    def _moved(self, event: Any = None) -> None:
+        if self._on_move is not None:
+            self._on_move()
+
+
+def _lengths(layer: Labels) -> tuple[int, int]:
+    return len(getattr(layer, "_undo_history", ())), len(getattr(layer, "_redo_history", ()))
+
+
+def _slices_of(item: Any, axis: int, ndim: int) -> tuple[int, ...] | None:
+    """Return the slices along ``axis`` that one of napari's undo steps touches; None where its form is not known."""
+    if ndim < 3:
+        return (0,)
+    found: set[int] = set()
+    try:
+        for atom in item:
+            where = atom[0][axis]  # of a box, or an array of indices
+            if isinstance(where, slice):
+                found.update(range(where.start, where.stop))
+            else:
+                found.update(np.unique(np.asarray(where)).tolist())
+    except (TypeError, IndexError):
+        return None
+    return tuple(sorted(found))

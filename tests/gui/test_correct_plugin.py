@@ -1,0 +1,71 @@
+"""The real Correct & Retrain dock beside the real Segment dock in the real window; the fake model is a threshold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.gui
+
+
+def until(qtbot, condition):
+    """Wait long enough for a machine that does other things as well."""
+    qtbot.waitUntil(condition, timeout=20_000)
+
+
+def click(qtbot, button):
+    from qtpy.QtCore import Qt
+
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def test_a_person_segments_paints_confirms_and_finds_it_again(make_napari_viewer, qtbot, fakes):
+    from qtpy.QtCore import Qt
+
+    from napari_llm4seg.corrections import SampleStore
+    from napari_llm4seg.gui.controllers.projects import projects_folder
+    from napari_llm4seg.gui.plugin import CorrectDock, SegmentDock
+
+    viewer = make_napari_viewer(show=False)
+    segment = SegmentDock(viewer, fakes.FakeModels())
+    viewer.window.add_dock_widget(segment, name="Segment")
+    correct = CorrectDock(viewer)
+    viewer.window.add_dock_widget(correct, name="Correct")
+    until(qtbot, lambda: segment.controller.session.predictor is not None)
+    data = np.zeros((5, 40, 50), np.uint8)
+    data[:, 10:20, 15:30] = 200
+    viewer.add_image(data, name="ct")
+    assert correct.hint.isVisibleTo(correct)
+    click(qtbot, segment.all_button)
+    until(qtbot, lambda: correct.counts_line.text() == "0 edited · 0 confirmed · 5 slices")
+    layer = next(layer for layer in viewer.layers if "· seg ·" in layer.name)
+    viewer.dims.set_current_step(0, 3)
+    layer.paint((3, 35, 40), 1)
+    until(qtbot, lambda: correct.counts_line.text().startswith("1 edited"))
+    qtbot.keyClick(correct.strip, Qt.Key.Key_Right)
+    assert viewer.dims.current_step[0] == 4
+    click(qtbot, correct.confirm_button)
+    until(qtbot, lambda: correct.saved_line.text() == "2 saved")
+    (folder,) = projects_folder().iterdir()
+    assert folder.name.startswith("ct-")
+    viewer.window.remove_dock_widget(correct)
+    with SampleStore.open(folder, read_only=True) as store:
+        assert {record.index: record.state for record in store.records()} == {3: "edited", 4: "confirmed"}
+    viewer.layers.remove(layer)
+    again = CorrectDock(viewer)
+    viewer.window.add_dock_widget(again, name="Correct")
+    until(qtbot, lambda: "2 corrected slices" in again.offer_text.text())
+    click(qtbot, again.restore_button)
+    until(qtbot, lambda: again.counts_line.text().startswith("1 edited · 1 confirmed"))
+    assert viewer.layers["ct · mask"].data[3, 35, 40] == 1
+
+
+def test_the_segment_dock_is_opened_beside_it(make_napari_viewer, qtbot, monkeypatch):
+    from napari_llm4seg.gui import plugin
+
+    asked = []
+    monkeypatch.setattr(plugin, "open_beside", lambda viewer, dock: asked.append(dock))
+    viewer = make_napari_viewer(show=False)
+    dock = plugin.CorrectDock(viewer)
+    viewer.window.add_dock_widget(dock, name="Correct")
+    until(qtbot, lambda: asked == ["Segment"])
