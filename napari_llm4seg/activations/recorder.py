@@ -173,6 +173,8 @@ class ActivationRecorder:
         self._hook(stack, net, "", "logits")
         handle = net.register_forward_pre_hook(self._begin)
         stack.callback(handle.remove)
+        # also where a forward fails: a folded twin that runs next would be taken for its rest
+        stack.callback(net.register_forward_hook(self._stop, always_call=True).remove)
         if net.block is not None:
             self._hook(stack, net.block, "", "block")
         if isinstance(net.block, LLMBlock):
@@ -242,13 +244,18 @@ class ActivationRecorder:
         return recorded
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        self._running = threading.get_ident() == self._owner and not self._paused
+        if threading.get_ident() != self._owner:
+            return
+        self._running = not self._paused
         if self._running:
             self._tensors, self._grids, self._handed = {}, {"image": tuple(args[0].shape[2:])}, {}
             self._held = sum(seen.n_bytes for seen in self.passes)
 
+    def _stop(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        if threading.get_ident() == self._owner:
+            self._running = False
+
     def _end(self) -> None:
-        self._running = False
         grids = self._grids
         # in the order asked for, whatever order the forward came by them
         tensors = {name: self._tensors[name] for name in self._points}

@@ -34,7 +34,9 @@ def inspect(
     scan: Annotated[Path, typer.Argument(metavar="INPUT", help="The scan; a folder is one DICOM series.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for maps, tables and figures.")],
     model: Model = None,
-    z: Annotated[int | None, typer.Option("--slice", metavar="Z", help="Slice; by default the middle one.")] = None,
+    z: Annotated[
+        int | None, typer.Option("--slice", metavar="Z", help="Slice, from 0; by default the middle one.")
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option("--token", metavar="Y,X", help="Pixel whose token is asked; by default the middle of the mask."),
@@ -226,10 +228,12 @@ def in_words(report: dict[str, Any]) -> list[str]:
     """Return a report as lines for a person."""
     lines = [f"{report['scan']}, slice {report['slice']}, {report['model']}: {report['proof']['words']}"]
     for shown in report.get("attention", {}).values():
-        strongest = ", ".join(
-            f"({each['y']:.0f}, {each['x']:.0f}) {each['value']:.3f}" for each in shown["strongest"][:3]
-        )
-        lines.append(f"{shown['title']}. Strongest at (y, x): {strongest}")
+        axes = "zyx"[3 - len(report["tokens"]) :]
+        found = []
+        for each in shown["strongest"][:3]:
+            place = ", ".join(f"{each[axis]:.0f}" for axis in axes)
+            found.append(f"({place}) {each['value']:.3f}")
+        lines.append(f"{shown['title']}. Strongest at ({', '.join(axes)}): {', '.join(found)}")
     for row in report["spectrum"]["rows"]:
         lines.append(f"effective rank, {row['point']}: {row['effective_rank']:.2f}")
     for row in report.get("what_if", ()):

@@ -284,3 +284,35 @@ def test_a_paused_recorder_and_a_folded_twin_record_nothing() -> None:
         assert not recorder._tensors
         net(image())
     assert len(recorder.passes) == 1
+
+
+def test_a_forward_of_another_thread_meanwhile_disturbs_nothing() -> None:
+    net, points = network(), [*points_of(network()), *inner_points_of(network())]
+    with torch.no_grad(), ActivationRecorder(net, points) as alone:
+        net(image())
+    owner = threading.get_ident()
+
+    def another(module: torch.nn.Module, args: Any) -> None:
+        if threading.get_ident() == owner:
+            thread = threading.Thread(target=lambda: net(torch.zeros_like(image())))
+            thread.start()
+            thread.join()
+
+    with torch.no_grad(), ActivationRecorder(net, points) as recorder:
+        handle = net.llm_block().register_forward_pre_hook(another)
+        net(image())
+        handle.remove()
+    assert len(recorder.passes) == 1
+    for name in points:
+        assert torch.equal(recorder.activations[name], alone.activations[name]), name
+
+
+def test_after_a_forward_that_failed_a_folded_twin_is_not_its_rest() -> None:
+    net = network()
+    twin = net.folded()
+    with torch.no_grad(), ActivationRecorder(net, ["bottleneck", "logits"]) as recorder:
+        with pytest.raises(RuntimeError, match="channels"):
+            net(torch.zeros(1, 3, 16, 16))
+        twin(image())
+        assert not recorder.passes
+        assert not recorder._tensors
