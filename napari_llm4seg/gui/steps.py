@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+import numpy as np
 from napari.layers import Labels
 
 from napari_llm4seg.gui.layers import KEY, own_metadata
@@ -59,8 +60,8 @@ def steps(layer: Labels) -> list[str]:
 
 
 def _mark(atom: Any) -> Any:
-    """Return what tells one record of a change from another: its indices, where it has them."""
-    return atom[0][0] if type(atom) is tuple else atom
+    """Return what tells one record of a change, a tuple, from another: the first array in it."""
+    return next(part for part in atom if isinstance(part, np.ndarray))
 
 
 def _write(layer: Labels) -> None:
