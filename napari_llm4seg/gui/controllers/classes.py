@@ -42,12 +42,14 @@ class ClassController:
         self.view.attach(self)
         self.port.connect(self._painted_changed)
         self.session.mask_changed.connect(self._mask_changed)
+        self.session.mask_edited.connect(self._mask_edited)
         self.session.classes_changed.connect(self._classes_changed)
         self._mask_changed(self.session.mask_id)
 
     def close(self) -> None:
         self.port.disconnect()
         self.session.mask_changed.disconnect(self._mask_changed)
+        self.session.mask_edited.disconnect(self._mask_edited)
         self.session.classes_changed.disconnect(self._classes_changed)
         if self._runner.current is not None:
             self._runner.current.cancel()
@@ -124,9 +126,18 @@ class ClassController:
 
     def _mask_changed(self, mask: str | None) -> None:
         self._message = None
-        if mask is not None and mask not in self._present:
+        if mask is not None:
             self._look(mask)
         self._render()
+
+    def _mask_edited(self, mask: str) -> None:
+        """A label that was painted stays in the list when another one is painted next."""
+        if mask != self.session.mask_id:
+            return
+        known, painted = self._present.get(mask, ()), self.port.selected(mask)
+        if painted > 0 and painted not in known:
+            self._present[mask] = (painted, *known)
+            self._painted_changed()
 
     def _classes_changed(self, _: str) -> None:
         self._render()
@@ -150,7 +161,7 @@ class ClassController:
             return tuple(boxes_of(data[0]))
 
         def found(values: tuple[int, ...]) -> None:
-            self._present[mask] = values
+            self._present[mask] = tuple(dict.fromkeys((*self._present.get(mask, ()), *values)))
             self._painted_changed()
 
         self._runner.start(job, on_result=found, on_error=lambda error: None)

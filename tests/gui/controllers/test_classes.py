@@ -100,6 +100,12 @@ def test_a_label_that_is_painted_is_in_the_list_at_once(bench):
     layer = bench.labels()
     layer.selected_label = 9
     assert (9, "label 9") in [row[:2] for row in bench.rows]
+    layer.paint((0, 0, 0), 9)
+    layer.selected_label = 1
+    assert (9, "label 9") in [row[:2] for row in bench.rows]
+    layer.selected_label = 11  # chosen, not painted
+    layer.selected_label = 1
+    assert 11 not in [row[0] for row in bench.rows]
 
 
 def test_renaming_and_recolouring_reach_the_layer(bench):
