@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.files import cache_folder, read_json, replacing, replacing_folder, sha256, write_text
+from napari_llm4seg.files import cache_folder, read_json, replacing, replacing_folder, sha256, sync_tree, write_text
 
 
 class Killed(BaseException):
@@ -75,6 +75,36 @@ def test_the_umask_is_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_text(tmp_path / "a", "x")
     with replacing_folder(tmp_path / "b") as folder:
         write_text(folder / "c", "x")
+
+
+def test_what_must_outlive_a_loss_of_power_is_on_the_disk_before_its_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    sync, move = os.fsync, os.replace
+
+    def synced(handle: int) -> None:
+        events.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        sync(handle)
+
+    def moved(source: Path, target: Path) -> None:
+        events.append("rename")
+        move(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", moved)
+    write_text(tmp_path / "a", "x")
+    assert events == ["rename"]
+    events.clear()
+    write_text(tmp_path / "a", "y", durable=True)
+    assert events == (["file", "rename"] if os.name == "nt" else ["file", "rename", "folder"])
+    events.clear()
+    (tmp_path / "b").mkdir()
+    write_text(tmp_path / "b" / "c", "z")
+    events.clear()
+    sync_tree(tmp_path)
+    assert events.count("file") == 2
+    assert os.name == "nt" or events.count("folder") == 2
 
 
 class SafetensorError(Exception):

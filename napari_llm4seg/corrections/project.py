@@ -13,7 +13,15 @@ from typing import Any, Self
 from filelock import BaseFileLock
 
 from napari_llm4seg.config import ClassSpec
-from napari_llm4seg.corrections.manifest import PROJECT, ProjectInfo, joined_classes, read_manifest, write_manifest
+from napari_llm4seg.corrections.manifest import (
+    PROJECT,
+    SCAN,
+    SCANS,
+    ProjectInfo,
+    joined_classes,
+    read_manifest,
+    write_manifest,
+)
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.lock import LOCK, hold
 
@@ -67,10 +75,10 @@ class Project:
                 raise InputError(
                     f"'{folder}' is no project of corrections: it has no {PROJECT}. Choose another folder."
                 )
-            if folder.exists() and not (folder.is_dir() and all(_ours(entry.name) for entry in folder.iterdir())):
+            if folder.exists() and not _ours(folder):
                 raise InputError(f"'{folder}' already holds something else; choose a new or empty folder.")
         if read_only:
-            return cls(folder, read_manifest(manifest, ProjectInfo, "project"), None)
+            return cls(folder, _info(manifest), None)
         refusal = (
             f"Another viewer or run ({{}}) has the project '{folder}' open. Close it there, or open the project here "
             "for reading only."
@@ -79,7 +87,7 @@ class Project:
         try:
             if not manifest.is_file():
                 write_manifest(manifest, ProjectInfo(name=name or folder.name, classes=tuple(classes)))
-            return cls(folder, read_manifest(manifest, ProjectInfo, "project"), lock)
+            return cls(folder, _info(manifest), lock)
         except BaseException:
             lock.release()
             raise
@@ -144,6 +152,18 @@ class Project:
             raise InputError(f"The project '{self.folder}' is open for reading only; nothing was written.")
 
 
-def _ours(name: str) -> bool:
-    """Return whether a file is one that the making of a project leaves when it is killed."""
-    return name == LOCK or LEFT_OVER.match(name) is not None
+def _info(manifest: Path) -> ProjectInfo:
+    try:
+        return read_manifest(manifest, ProjectInfo, "project")
+    except InputError as error:
+        raise InputError(
+            f"{error} Mend it, or move it away and make the project anew in the same folder: the corrections stay."
+        ) from error
+
+
+def _ours(folder: Path) -> bool:
+    """Return whether ``folder`` may become a project: empty, or one whose manifest got lost or was never finished."""
+    if not folder.is_dir():
+        return False
+    begun = all(entry.name == LOCK or LEFT_OVER.match(entry.name) for entry in folder.iterdir())
+    return begun or any(folder.glob(f"{SCANS}/*/{SCAN}"))

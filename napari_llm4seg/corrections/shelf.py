@@ -88,6 +88,9 @@ class Shelf:
                 self.tell(str(error))
 
     def _read_scan(self, folder: Path) -> None:
+        self._clear_left_over(folder)
+        if not (folder / SCAN).exists() and not any(folder.glob(f"{SLICES}/*")):
+            return  # whoever was to write its entry was killed; nothing was corrected yet
         entry = read_manifest(folder / SCAN, ScanEntry, "scan")
         if entry.id != folder.name:
             raise InputError(f"The folder '{folder}' says it is of the scan '{entry.id}'; give it that name.")
@@ -96,7 +99,7 @@ class Shelf:
 
     def _read_records(self, scan: ScanEntry) -> None:
         home = self.scan_folder(scan.id)
-        for folder in (home, home / HISTORY, home / SLICES):
+        for folder in (home / HISTORY, home / SLICES):
             self._clear_left_over(folder)
         for path in sorted((home / SLICES).iterdir()) if (home / SLICES).is_dir() else []:
             if _NAME.match(path.name):
@@ -147,9 +150,9 @@ class Shelf:
         if self.scans.get(scan.id) == scan:
             return
         folder = self.scan_folder(scan.id)
-        with writing(folder):
-            (folder / SLICES).mkdir(parents=True, exist_ok=True)
         write_manifest(folder / SCAN, scan)
+        with writing(folder):
+            (folder / SLICES).mkdir(exist_ok=True)
         known = scan.id in self.scans
         self.scans[scan.id] = scan
         if not known:

@@ -261,8 +261,9 @@ def test_folders_that_are_no_project(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no project of corrections"):
         SampleStore.open(tmp_path / "none", create=True, read_only=True)
     (tmp_path / "thesis.txt").write_text("x")
-    with pytest.raises(InputError, match="already holds something else"):
-        SampleStore.open(tmp_path, create=True)
+    for folder in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(InputError, match="already holds something else"):
+            SampleStore.open(folder, create=True)
     (tmp_path / "project.json").write_text("{}")
     with pytest.raises(InputError, match="name: Field required"):
         SampleStore.open(tmp_path)
@@ -336,6 +337,18 @@ def test_a_damaged_record_is_told_and_set_aside_and_the_others_load(store: Sampl
     assert sorted(again(store).restore(entry)) == [1, 2, 3]
 
 
+def test_a_damaged_project_file_costs_no_record(store: SampleStore) -> None:
+    _, record = put(store, scan(), 1)
+    store.close()
+    manifest = store.folder / "project.json"
+    manifest.write_text("{")
+    with pytest.raises(InputError, match=r"cannot be read.*move it away and make the project anew"):
+        SampleStore.open(store.folder, create=True)
+    manifest.rename(manifest.with_suffix(".old"))
+    with SampleStore.open(store.folder, create=True) as mended:
+        assert mended.records() == (record,)
+
+
 def test_a_damaged_scan_entry_costs_no_record(store: SampleStore) -> None:
     volume = scan()
     entry, _ = put(store, volume, 1)
@@ -356,6 +369,18 @@ def test_what_a_killed_process_left_is_cleared_away(store: SampleStore) -> None:
     store.reload()
     assert not left.exists()
     assert len(store.records()) == 1
+
+
+def test_a_scan_whose_entry_was_never_finished_is_nothing_to_tell_of(store: SampleStore) -> None:
+    entry = store.scan_for(scan())
+    folder = store.folder / "scans" / entry.id
+    folder.mkdir(parents=True)
+    (folder / ".0123abcd-scan.json").write_text("{")
+    store.reload()
+    assert store.messages == []
+    assert files(store.folder) == {"project.json"}
+    put(store, scan(), 1)
+    assert len(again(store).records()) == 1
 
 
 def test_a_reader_changes_nothing(store: SampleStore) -> None:

@@ -102,7 +102,7 @@ def test_of_two_corrections_the_newer_counts_and_the_older_is_kept(store: Sample
     assert history(store) == ["z0001.merged", "z0002.merged"], "once more changes nothing"
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_merging_loses_nothing_and_the_order_does_not_matter(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -30,7 +30,7 @@ class Disk:
     """Counts what is written, and refuses while it is ``full``."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, store: SampleStore) -> None:
-        self.full, self.written = False, []
+        self.full, self.written, self.error = False, [], errno.ENOSPC
         put_record = store.put_record
 
         def put(entry: Any, record: Any, *arrays: Any) -> None:
@@ -46,7 +46,7 @@ class Disk:
         monkeypatch.setattr(store, "put_record", put)
 
     def _refuse(self, handle: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(self.error, os.strerror(self.error))
 
 
 def correct(writer: Writer, store: SampleStore, index: int, seed: int = 0, **others: Any) -> None:
@@ -146,8 +146,12 @@ def test_what_is_taken_back_before_it_is_written_never_gets_there(
     assert not store.records()
 
 
-def test_a_full_disk_loses_nothing_and_is_told_once(store: SampleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO, errno.EDQUOT])
+def test_a_disk_that_refuses_loses_nothing_and_is_told_once(
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
     disk = Disk(monkeypatch, store)
+    disk.error = error
     told: list[str] = []
     writer = Writer(store, delay=0.0, retry=0.02, on_trouble=told.append)
     correct(writer, store, 1, 1)
@@ -158,7 +162,7 @@ def test_a_full_disk_loses_nothing_and_is_told_once(store: SampleStore, monkeypa
     assert not writer.flush(10), "flush says so rather than waiting for a better time"
     assert writer.pending == 1
     assert "1 corrected slice is not on the disk yet" in told[0]
-    assert "No space left on device" in told[0]
+    assert os.strerror(error) in told[0]
     assert "Nothing is lost" in told[0]
     old = SampleStore.open(store.folder, read_only=True)
     assert np.array_equal(old.load(old.records()[0])[1], mask(VOLUME, 0, 1)), "the record from before is whole"
