@@ -14,12 +14,16 @@ from napari_llm4seg.errors import InputError, one_line
 from napari_llm4seg.files import replacing
 from napari_llm4seg.io._classes import Named, classes_of
 from napari_llm4seg.io._dicom_codes import VALUE_PREFIX, concepts_for
+from napari_llm4seg.io._dicom_headers import plane_in, plane_of
 from napari_llm4seg.io._files import PathLike
+from napari_llm4seg.io._geometry import Slice
 from napari_llm4seg.volume import Volume
 
 Array = npt.NDArray[Any]
 
 _MAKER = "napari-llm4seg"
+# How far from their source, in pixels, labels may lie by rounding.
+_OFF = 0.1
 _LONG_STRING = 64  # characters of DICOM's value representation LO
 _MAY_BE_EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
@@ -75,6 +79,7 @@ def _sources_and_labels(volume: Volume, name: str) -> tuple[list[Any], Array]:
     files = list(dict.fromkeys(str(each["file"]) for each in slices))
     if len(files) == len(slices):
         headers = [_header(Path(str(each["file"])), str(each["uid"]), volume, name) for each in slices]
+        _check_place(volume, [plane_in(headers[0]), plane_in(headers[-1])], name)
         return headers, labels
     if len(files) > 1:
         raise InputError(
@@ -87,9 +92,26 @@ def _sources_and_labels(volume: Volume, name: str) -> tuple[list[Any], Array]:
             f"'{name}': the frames of '{volume.name}' have no place in the patient (a film?), which DICOM-SEG needs "
             "for more than one. Use .nii.gz."
         )
+    _check_place(volume, [plane_of(header, int(slices[at]["frame"]) - 1) for at in (0, -1)], name)
     frames = np.zeros((int(header.get("NumberOfFrames") or 1), *labels.shape[1:]), labels.dtype)
     frames[[int(each["frame"]) - 1 for each in slices]] = labels
     return [header], frames
+
+
+def _check_place(volume: Volume, planes: Sequence[Slice | None], name: str) -> None:
+    """Refuse labels that do not lie on the first and the last slice of their source, by one corner and the other."""
+    _, rows, columns = volume.grid
+    for z, plane in zip((0, volume.n_slices - 1), planes, strict=True):
+        if plane is None:
+            continue
+        down, across = plane.spacing
+        opposite = plane.origin + plane.along_y * down * (rows - 1) + plane.along_x * across * (columns - 1)
+        for index, place in (((z, 0, 0, 1), plane.origin), ((z, rows - 1, columns - 1, 1), opposite)):
+            if np.abs((volume.affine @ index)[2::-1] - place).max() > _OFF * min(down, across):
+                raise InputError(
+                    f"'{name}': '{volume.name}' does not lie on the slices of its DICOM source (it was moved, or comes "
+                    "from another scan), which DICOM-SEG would hide. Use .nii.gz, which keeps its place."
+                )
 
 
 def _header(path: Path, uid: str, volume: Volume, name: str) -> Any:

@@ -156,6 +156,21 @@ def test_identifiers_that_were_taken_out_are_made_up_and_said(tmp_path: Path) ->
     assert export(tmp_path / "c.dcm", labelled(whole), whole).messages == ()
 
 
+def test_labels_that_lie_elsewhere_are_refused(tmp_path: Path) -> None:
+    scan = scan_in(tmp_path / "scan", (3, 8, 8), oblique(4, (3.0, 0.5, 0.5), flipped=False))
+    other = enhanced(tmp_path / "e.dcm")
+    for source in (scan, other):
+        moved = source.affine.copy()
+        moved[2, 3] += 1
+        mirrored = source.affine.copy()
+        mirrored[:3, 3] += mirrored[:3, 1] * (source.grid[1] - 1)
+        mirrored[:3, 1] *= -1
+        for affine in (moved, mirrored):
+            with pytest.raises(InputError, match="does not lie on the slices"):
+                write(tmp_path / "m.dcm", labelled(source).with_data(labelled(source).data, affine=affine))
+        assert write(tmp_path / "m.dcm", labelled(source)).exists()
+
+
 def test_painted_labels_become_segments_too(tmp_path: Path) -> None:
     scan = scan_in(tmp_path / "scan", (2, 8, 8), np.diag([3.0, 0.5, 0.5, 1.0]))
     labels = labelled(scan, provenance={})
