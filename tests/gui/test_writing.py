@@ -116,6 +116,21 @@ def test_the_record_goes_along_and_says_what_was_edited(tmp_path: Path) -> None:
     assert json.loads(record.model_dump_json())["result"]["edited"] is False
 
 
+def test_a_dicom_scan_gives_a_dicom_segmentation_until_its_mask_is_moved(tmp_path: Path) -> None:
+    from pydicom.data import get_testdata_file
+
+    viewer = ViewerModel()
+    scan = opened(viewer, read(get_testdata_file("CT_small.dcm")))
+    layer = result(viewer, scan, 1)
+    saved(layer, tmp_path / "m.dcm")
+    back = read(tmp_path / "m.dcm")
+    np.testing.assert_allclose(back.affine[:, 1:], volume_from_layer(scan).affine[:, 1:], atol=1e-6)
+    assert back.metadata["classes"] == CLASSES
+    layer.translate = (5, 0)
+    with pytest.raises(InputError, match="does not lie on the slices"):
+        saved(layer, tmp_path / "n.dcm")
+
+
 def test_labels_that_a_person_painted_alone(tmp_path: Path) -> None:
     viewer = ViewerModel()
     layer = viewer.add_labels(np.eye(4, dtype=np.uint8) * 2, scale=(0.5, 0.25), units="mm")

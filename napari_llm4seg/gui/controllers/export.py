@@ -28,8 +28,10 @@ FORMATS = (
     Format(".nii.gz", "NIfTI (.nii.gz)", "Keeps the scan's grid and header codes, and the class names."),
     Format(".dcm", "DICOM-SEG (.dcm)", "Refers to the scan's series; class names and colours.", "dicom"),
     Format(".seg.nrrd", "3D Slicer (.seg.nrrd)", "Keeps place, class names and colours, as 3D Slicer reads them."),
-    Format(".tif", "TIFF (.tif)", "Keeps spacing, not place."),
-    Format(".png", "PNG (.png)", "Keeps class colours; pixel values are the classes.", "slice"),
+    Format(".ome.zarr", "OME-Zarr (.ome.zarr)", "Keeps spacing, origin, class names and colours; for large masks."),
+    Format(".tif", "TIFF (.tif)", "Keeps spacing, class names and colours; other programs see no place."),
+    Format(".png", "PNG (.png)", "Keeps class names and colours; pixel values are the classes.", "slice"),
+    Format(".json", "COCO (.json)", "Outlines of every connected part, with class names.", "slice"),
 )
 
 
