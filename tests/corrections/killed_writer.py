@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
 import sys
 import time
@@ -39,8 +40,8 @@ def correct_without_end(folder: Path, pipe: int, seed: int) -> None:
             seed += 1
 
 
-def killed_after(seconds: float, folder: Path, seed: int) -> list[int]:
-    """Return the seeds that a child had reported when it was killed."""
+def killed_after(seconds: float, folder: Path, seed: int, at_work: bool) -> list[int]:
+    """Return the seeds that a child had reported when it was killed, ``at_work`` or while it was beginning."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -50,6 +51,8 @@ def killed_after(seconds: float, folder: Path, seed: int) -> list[int]:
         finally:
             os._exit(1)
     os.close(writer)
+    if at_work:
+        select.select([reader], [], [], 20)
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -58,38 +61,43 @@ def killed_after(seconds: float, folder: Path, seed: int) -> list[int]:
         return [int(line) for line in told.read().split()]
 
 
+def look(folder: Path, last: dict[int, int], next_seed: int) -> int:
+    """Check every slice against what was last said of it; return how many were written but not yet said to be."""
+    with SampleStore.open(folder) as store:
+        found = {record.index: store.load(record) for record in store.records()}
+        assert not store.messages, store.messages
+    assert set(last) <= set(found), "a slice is lost"
+    under_way = 0
+    for z, (image, labels) in found.items():
+        possible = {last[z]} if z in last else set()
+        possible |= {next_seed} if next_seed % VOLUME.n_slices == z else set()
+        assert np.array_equal(image, VOLUME.slice_at(z))
+        (which,) = [each for each in possible if np.array_equal(labels, mask_of(each))]
+        under_way += which == next_seed
+        last[z] = which
+    return under_way
+
+
 def main(folder: Path, rounds: int) -> None:
+    """Kill half of the children in one project that goes on, and half in a new one each, soon after its making."""
     draw = random.Random(0)
-    last: dict[int, int] = {}
-    seed, left_over, under_way = 0, 0, 0
-    for _ in range(rounds):
-        told = killed_after(draw.uniform(0.01, 0.08), folder, seed)
-        last.update({each % VOLUME.n_slices: each for each in told})
+    seed, under_way, last = 0, 0, {}
+    for number in range(rounds):
+        goes_on = number % 2 == 0
+        project, seconds = (
+            folder / ("old" if goes_on else f"new{number}"),
+            draw.uniform(0.01, 0.08 if goes_on else 0.03),
+        )
+        told = killed_after(seconds, project, seed)
+        known: dict[int, int] = last if goes_on else {}
+        known.update({each % VOLUME.n_slices: each for each in told})
         seed = told[-1] + 1 if told else seed
-        left_over += sum(path.name != ".lock" for path in folder.rglob(".*"))
-        if not (folder / "project.json").exists():
+        if (project / "project.json").exists():
+            under_way += look(project, known, seed)
+        else:
             assert not told
-            continue
-        with SampleStore.open(folder) as store:
-            found = {record.index: store.load(record) for record in store.records()}
-            assert not store.messages, store.messages
-        for z in range(VOLUME.n_slices):
-            possible = [
-                each for each in (last.get(z), seed if seed % VOLUME.n_slices == z else None) if each is not None
-            ]
-            if z in last:
-                assert z in found, f"slice {z} is lost"
-            if z in found:
-                image, labels = found[z]
-                assert np.array_equal(image, VOLUME.slice_at(z))
-                (which,) = [each for each in possible if np.array_equal(labels, mask_of(each))]
-                if which == seed:  # written, but killed before that was said
-                    last[z] = seed
-                    under_way += 1
         seed += 1
-    print(
-        json.dumps({"rounds": rounds, "told": len(last), "seed": seed, "left_over": left_over, "under_way": under_way})
-    )
+    print(json.dumps({"rounds": rounds, "slices": len(last), "written": seed - rounds, "under_way": under_way}))
 
 
 if __name__ == "__main__":

@@ -33,12 +33,12 @@ with SampleStore.open(Path(sys.argv[1]), create=True) as store:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_process_killed_at_any_moment_loses_no_confirmed_slice(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.corrections.killed_writer", str(tmp_path / "project"), "20"]
+    command = [sys.executable, "-m", "tests.corrections.killed_writer", str(tmp_path), "40"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["told"] == 4, "every slice was confirmed at some time"
-    assert report["seed"] > 20, "the children got to write"
+    assert report["slices"] == 4, "every slice was confirmed at some time"
+    assert report["written"] >= 20, "every second child was at work when it was killed"
 
 
 def test_a_second_viewer_is_refused_reads_and_takes_over_when_the_first_dies(tmp_path: Path) -> None:
