@@ -84,11 +84,8 @@ def main(folder: Path, rounds: int) -> None:
     seed, under_way, last = 0, 0, {}
     for number in range(rounds):
         goes_on = number % 2 == 0
-        project, seconds = (
-            folder / ("old" if goes_on else f"new{number}"),
-            draw.uniform(0.01, 0.08 if goes_on else 0.03),
-        )
-        told = killed_after(seconds, project, seed)
+        project = folder / ("old" if goes_on else f"new{number}")
+        told = killed_after(draw.uniform(0, 0.04), project, seed, at_work=goes_on)
         known: dict[int, int] = last if goes_on else {}
         known.update({each % VOLUME.n_slices: each for each in told})
         seed = told[-1] + 1 if told else seed
