@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from napari_llm4seg.activations.place import Matrix, moved, slice_to_scan, volume_to_scan
-from napari_llm4seg.errors import InputError
+from napari_llm4seg.errors import Cancelled, InputError
 from napari_llm4seg.planes import at as at_slice
 from napari_llm4seg.planes import said_of_plane, turned
 from napari_llm4seg.predict import Predictor
+from napari_llm4seg.predict.forward import Cancel
 from napari_llm4seg.predict.postprocess import drop_islands, labels_from_probabilities
-from napari_llm4seg.preprocess import Preprocessor, VolumePreprocessor
+from napari_llm4seg.predict.slabs import SliceSource
+from napari_llm4seg.preprocess import Preprocessor, VolumePreprocessor, VolumeStream
 from napari_llm4seg.tiling import Tiling
 from napari_llm4seg.volume import Volume
 
@@ -85,7 +87,13 @@ class Frame:
         return Volume(array[None], self.affine, kind=kind, unit=self.scan.unit, name=name)
 
 
-def frame_of(predictor: Predictor, volume: Volume, z: int | None = None, at: Sequence[float] | None = None) -> Frame:
+def frame_of(
+    predictor: Predictor,
+    volume: Volume,
+    z: int | None = None,
+    at: Sequence[float] | None = None,
+    cancel: Cancel | None = None,
+) -> Frame:
     """Return what the predictor's network sees of a place of the scan.
 
     Parameters
@@ -96,6 +104,8 @@ def frame_of(predictor: Predictor, volume: Volume, z: int | None = None, at: Seq
         Slice along the predictor's axis; the middle one by default.
     at : (y, x), optional
         Place in that slice, which picks the tile or patch; the slice's middle by default.
+    cancel : callable -> bool, optional
+        Asked between the slices of a volume that are read.
 
     Raises
     ------
@@ -113,7 +123,7 @@ def frame_of(predictor: Predictor, volume: Volume, z: int | None = None, at: Seq
     if len(place) != 3 or any(not -0.5 <= value <= side - 0.5 for value, side in zip(place, scan.grid, strict=True)):
         raise InputError(f"The place {tuple(at or ())} is not in a slice of {scan.grid[1]} x {scan.grid[2]} pixels.")
     if isinstance(prepare, VolumePreprocessor):
-        return _patch(predictor, prepare, scan, z, place)
+        return _patch(predictor, prepare, scan, z, place, cancel)
     values = np.asarray(volume.data[(slice(None), *at_slice(axis, z))])
     part = scan.with_data(values[:, None])
     said = (*said_of_plane(volume, predictor.config.axis), *prepare.notes(volume))
@@ -153,19 +163,46 @@ def _tile(
     return Frame(image, scan, axis, z, "tile", to_scan, scan.affine @ to_scan, _as_they_are, np.asarray, said)
 
 
-def _patch(predictor: Predictor, prepare: VolumePreprocessor, scan: Volume, z: int, place: Sequence[float]) -> Frame:
-    values, trace = prepare.apply(scan)
+def _patch(
+    predictor: Predictor,
+    prepare: VolumePreprocessor,
+    scan: Volume,
+    z: int,
+    place: Sequence[float],
+    cancel: Cancel | None,
+) -> Frame:
+    trace = prepare.trace(scan)
     tiling = Tiling(trace.size, prepare.patch, predictor.config.overlap)
     whole = volume_to_scan(trace)
     inside = np.linalg.inv(whole) @ np.asarray([*place, 1.0])
     number = nearest_tile(tiling, inside[:3])
-    image = torch.from_numpy(tiling.tiles(tiling.pad(values.numpy()), [number]))
+    image = _read_patch(prepare, scan, tiling, number, cancel)
     to_scan = moved(whole, _corner(tiling, number))
     said = tuple(prepare.notes(scan))
     if len(tiling) > 1:
         words = "maps and masks here are those of the one around the place asked for"
         said = (*said, f"The volume runs in {len(tiling)} patches; {words}.")
     return Frame(image, scan, 0, z, "patch", to_scan, scan.affine @ to_scan, _as_they_are, np.asarray, said)
+
+
+def _read_patch(
+    prepare: VolumePreprocessor, scan: Volume, tiling: Tiling, number: int, cancel: Cancel | None
+) -> Tensor:
+    """Return one patch (1, C, *patch) as the prediction runs it; the scan is never whole in memory."""
+    source = SliceSource(scan.data, 1)
+
+    def read(z: int) -> npt.NDArray[Any]:
+        if cancel is not None and cancel():
+            raise Cancelled("Stopped.")
+        return source.read(z)
+
+    stream = VolumeStream(prepare, scan, prepare.scale(scan, read), read)
+    corner, axis = _corner(tiling, number), stream.axis
+    start, stop = max(0, corner[axis]), min(tiling.shape[axis], corner[axis] + tiling.patch[axis])
+    padded = np.pad(stream.layer(start, stop), ((0, 0), *tiling.padding), mode="reflect")
+    window = list(tiling.window(number))
+    window[1 + axis] = slice(0, tiling.patch[axis])  # these planes alone were read, or padded to
+    return torch.from_numpy(np.ascontiguousarray(padded[tuple(window)])[None])
 
 
 def nearest_tile(tiling: Tiling, place: Sequence[float]) -> int:

@@ -276,7 +276,7 @@ def inspect_slice(
     >>> token = seen.token_at(128, 200)
     >>> where = seen.volume(seen.attention(token))
     """
-    frame = frame_of(predictor, volume, z, at)
+    frame = frame_of(predictor, volume, z, at, cancel)
     with predictor.network(cancel) as net:
         plain = network_of(net)
         inside = [name for name in inner_points_of(plain) if decoder or name.rpartition(".")[2] in INSIDE]

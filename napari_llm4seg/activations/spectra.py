@@ -104,7 +104,7 @@ def _recorded(
     """Record the tokens alone: the decoder need not run for them, but what runs is the forward itself."""
     if cancel is not None and cancel():
         raise Cancelled("Stopped.")
-    frame = frame_of(predictor, volume, z, at)
+    frame = frame_of(predictor, volume, z, at, cancel)
     with predictor.network(cancel) as net:
         plain = network_of(net)
         there = [point for point in POINTS if point in points_of(plain)]

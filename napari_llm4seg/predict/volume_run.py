@@ -17,7 +17,7 @@ from napari_llm4seg.predict.layers import Layers, Planes
 from napari_llm4seg.predict.postprocess import without_islands
 from napari_llm4seg.predict.run import Float, Run
 from napari_llm4seg.predict.slabs import LabelSink, SliceSource
-from napari_llm4seg.preprocess import Scale, SliceReader, Tally, VolumePreprocessor, VolumeStream, needs_values
+from napari_llm4seg.preprocess import Scale, SliceReader, VolumePreprocessor, VolumeStream
 from napari_llm4seg.scratch import room
 from napari_llm4seg.volume import Volume
 
@@ -115,12 +115,7 @@ class VolumeRun(Run):
 
     def _scale(self) -> Scale:
         """Return how the volume's values are mapped, reading it once where that depends on them."""
-        dtype, grid = np.dtype(self.volume.data.dtype), self.volume.grid
-        tally = Tally(self._preprocessor.config, dtype, int(np.prod(grid)))
-        if needs_values(self._preprocessor.config, dtype):
-            for z in range(grid[0]):
-                self._preprocessor.slices.tally(tally, self._read(z))
-        return tally.scale()
+        return self._preprocessor.scale(self.volume, self._read)
 
     def _finish(self, z: int) -> None:
         """Give slice ``z``, over which every layer has run; or keep it until islands can be told."""

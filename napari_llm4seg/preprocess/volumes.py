@@ -7,7 +7,9 @@ reversal alone, and resampling is a matrix for each axis, built once and known f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from torch import Tensor
 from napari_llm4seg.config import PreprocessConfig
 from napari_llm4seg.planes import upright_axes
 from napari_llm4seg.preprocess.resample import Band, along, resampling
-from napari_llm4seg.preprocess.scale import Float
+from napari_llm4seg.preprocess.scale import Float, Scale, Tally, needs_values
 from napari_llm4seg.preprocess.slices import Preprocessor
 from napari_llm4seg.volume import Volume
 
@@ -103,6 +105,22 @@ class VolumePreprocessor:
                 if abs(factor - 1) > _SAME_SPACING:
                     size[axis] = max(1, round(size[axis] * factor))
         return VolumeTrace(source, order, flipped, (size[0], size[1], size[2]))
+
+    def scale(self, volume: Volume, read: Callable[[int], npt.NDArray[Any]]) -> Scale:
+        """Return how the volume's values are mapped, reading it once, slice by slice, where that depends on them.
+
+        Parameters
+        ----------
+        volume : Volume
+        read : callable(int) -> array (C, Y, X)
+            Gives a slice.
+        """
+        dtype = np.dtype(volume.data.dtype)
+        tally = Tally(self.config, dtype, int(np.prod(volume.grid)))
+        if needs_values(self.config, dtype):
+            for z in range(volume.n_slices):
+                self.slices.tally(tally, read(z))
+        return tally.scale()
 
     def apply(self, volume: Volume) -> tuple[Tensor, VolumeTrace]:
         """Return the whole scan on the network's grid.

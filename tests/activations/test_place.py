@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from napari_llm4seg.activations.frame import frame_of, nearest_tile
 from napari_llm4seg.activations.place import TokenGrid, slice_to_scan, volume_to_scan
 from napari_llm4seg.config import PreprocessConfig
-from napari_llm4seg.errors import InputError
+from napari_llm4seg.errors import Cancelled, InputError
 from napari_llm4seg.preprocess import Preprocessor, VolumePreprocessor
 from napari_llm4seg.tiling import Tiling
 from napari_llm4seg.volume import Volume
@@ -164,3 +164,23 @@ def test_the_tile_around_a_place_is_taken() -> None:
         frame_of(predictor, scan, 2)
     with pytest.raises(InputError, match="40 x 10"):
         frame_of(predictor, scan, 1, (40, 0))
+
+
+@pytest.mark.parametrize("grid", [(9, 30, 12), (30, 7, 9), (20, 20, 30)])
+def test_a_patch_is_the_predictions_own(grid: tuple[int, int, int]) -> None:
+    """Cut out of the whole volume, resampled, turned and padded, as it would be in memory at once."""
+    predictor = planted(patch=(12, 16, 12), spacing=(1.0, 1.0, 1.0))
+    values = np.random.default_rng(0).uniform(size=(1, *grid)).astype(np.float32)
+    scan = Volume(values, oblique(2, (1.5, 1.0, 0.7)), unit="mm")
+    prepare = predictor.preprocessor
+    assert isinstance(prepare, VolumePreprocessor)
+    whole, trace = prepare.apply(scan)
+    tiling = Tiling(trace.size, prepare.patch, predictor.config.overlap)
+    padded = tiling.pad(whole.numpy())
+    for z, at in ((0, (0, 0)), (grid[0] - 1, (grid[1] - 1, 3)), (grid[0] // 2, (2, grid[2] - 1))):
+        frame = frame_of(predictor, scan, z, at)
+        place = np.linalg.inv(volume_to_scan(trace)) @ [z, *at, 1]
+        wanted = tiling.tiles(padded, [nearest_tile(tiling, place[:3])])
+        np.testing.assert_allclose(frame.image.numpy(), wanted, atol=1e-6)
+    with pytest.raises(Cancelled):
+        frame_of(predictor, scan, cancel=lambda: True)
