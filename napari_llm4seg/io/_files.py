@@ -18,6 +18,8 @@ PathLike = str | os.PathLike[str]
 # Called with (done, total, what in words) while a reader works; an error that it raises stops the reader.
 Progress = Callable[[int, int, str], object]
 
+# By how much gzip makes zeros smaller, at most.
+_GZIP_SHRINKS = 1100
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "raster"),
     (b"\xff\xd8\xff", "raster"),
@@ -114,6 +116,29 @@ def as_input_error(error: Exception, path: Path, what: str) -> InputError:
         f"'{path.name}' cannot be read as {what}: {one_line(error, 160).rstrip('.')}. "
         "It may be damaged, cut off or of another format; export it again."
     )
+
+
+def check_promise(path: Path, needed: int, start: int, encoding: str) -> None:
+    """Refuse a file that is too small for the values its header promises, before a library makes room for them.
+
+    Parameters
+    ----------
+    path : Path
+    needed : int
+        Bytes of values.
+    start : int
+        Bytes before them.
+    encoding : str
+        "raw" or "gzip" ("gz"); of others nothing can be said.
+
+    Raises
+    ------
+    InputError
+    """
+    there = path.stat().st_size - start
+    most = {"raw": there, "gzip": there * _GZIP_SHRINKS, "gz": there * _GZIP_SHRINKS}.get(encoding)
+    if most is not None and needed > most:
+        raise InputError(f"'{path.name}' is cut off: {needed} bytes of values are needed. Copy it again.")
 
 
 def plain(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:

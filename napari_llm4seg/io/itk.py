@@ -5,6 +5,7 @@ Sources: Teem's NRRD definition; 3D Slicer's developer guide, "Segmentation labe
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError, one_line
 from napari_llm4seg.io._classes import Named, as_metadata, code_of, named_classes
-from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of, suffix_of
+from napari_llm4seg.io._files import PathLike, check_promise, existing, plain, reading, stem_of, suffix_of
 from napari_llm4seg.io._time import TimeStack
 from napari_llm4seg.volume import Kind, Unit, Volume
 
@@ -68,7 +69,12 @@ def _image(path: Path) -> Any:
     warn = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        return sitk.ReadImage(str(path))
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        if suffix_of(path) == ".nrrd":
+            _check_size(path, reader)
+        return reader.Execute()
     except RuntimeError as error:
         raise ValueError(one_line(ValueError(_IN_ITS_SOURCES.sub("", str(error))), 120)) from error
     finally:
@@ -86,7 +92,7 @@ def _grid(image: Any, path: Path, fields: Mapping[str, str]) -> tuple[npt.NDArra
     origin[:kept] = image.GetOrigin()[:kept]
     unit: Unit = "mm"
     if suffix_of(path) in (".nrrd", ".nhdr"):
-        factor = _nrrd_factor(path)
+        factor = _nrrd_factor(_nrrd_header(path)[0])
         matrix, origin = matrix * factor, origin * factor
         if "NRRD_space" not in fields and (spacing == 1).all():
             unit = "pixel"
@@ -95,17 +101,37 @@ def _grid(image: Any, path: Path, fields: Mapping[str, str]) -> tuple[npt.NDArra
     return affine, unit
 
 
-def _nrrd_factor(path: Path) -> float:
-    """Return how many mm the header's unit of space is; ITK passes over it."""
+def _nrrd_header(path: Path) -> tuple[dict[str, str], int]:
+    """Return the fields of an NRRD header, names in small letters, and the number of its bytes."""
+    fields: dict[str, str] = {}
     with path.open("rb") as file:
-        for line in iter(lambda: file.readline(4096), b""):
+        for line in iter(lambda: file.readline(65536), b""):
             if not line.strip():
                 break
-            if line.startswith((b"space units:", b"units:")):
-                units = re.findall(r'"([^"]*)"', line.decode("utf-8", "replace"))
-                known = {_MM[unit] for unit in units if unit in _MM}
-                return known.pop() if len(known) == 1 else 1.0
-    return 1.0
+            name, colon, value = line.decode("utf-8", "replace").partition(":")
+            if colon and not value.startswith("="):
+                fields[name.strip().lower()] = value.strip()
+        return fields, file.tell()
+
+
+def _check_size(path: Path, reader: Any) -> None:
+    """Refuse a cut-off NRRD file by its size: ITK would first make room for all that the header promises."""
+    import SimpleITK as sitk
+
+    fields, start = _nrrd_header(path)
+    if "data file" in fields or "datafile" in fields:
+        return
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())  # such as "vector of 8-bit unsigned integer"
+    bits = int((re.findall(r"(\d+)-bit", kind) or ["0"])[0])
+    needed = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * bits // 8
+    check_promise(path, needed, start, fields.get("encoding", ""))
+
+
+def _nrrd_factor(fields: Mapping[str, str]) -> float:
+    """Return how many mm the header's unit of space is; ITK passes over it."""
+    units = re.findall(r'"([^"]*)"', fields.get("space units") or fields.get("units") or "")
+    known = {_MM[unit] for unit in units if unit in _MM}
+    return known.pop() if len(known) == 1 else 1.0
 
 
 def _five_axes(image: Any, name: str) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import replacing
 from napari_llm4seg.io._classes import as_metadata, classes_of
-from napari_llm4seg.io._files import PathLike, existing, plain, reading, stem_of, storable
+from napari_llm4seg.io._files import PathLike, check_promise, existing, plain, reading, stem_of, storable, suffix_of
 from napari_llm4seg.io._label_table import CODE, from_extensions, to_xml
 from napari_llm4seg.io._time import TimeStack
 from napari_llm4seg.volume import Kind, Unit, Volume
@@ -94,6 +95,11 @@ def _seconds(header: Any) -> float | None:
 def _values(image: Any, name: str) -> Array:
     proxy = image.dataobj
     stored = image.get_data_dtype()
+    path = Path(image.get_filename())
+    if suffix_of(path) in (".nii", ".nii.gz"):
+        start = int(proxy.offset) if suffix_of(path) == ".nii" else 0
+        encoding = "raw" if suffix_of(path) == ".nii" else "gzip"
+        check_promise(path, math.prod(proxy.shape) * stored.itemsize, start, encoding)
     if stored.names is not None:
         raise InputError(f"'{name}' stores RGB structures. Save its colours as a fourth axis, or as TIFF or PNG.")
     if (proxy.slope, proxy.inter) != (1.0, 0.0) and stored.itemsize <= 2:

@@ -136,3 +136,11 @@ def test_complex_values_are_refused(tmp_path: Path) -> None:
     else:
         assert isinstance(volume, Volume)
         assert volume.channels == 2
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip"])
+def test_a_header_that_promises_too_much_takes_no_memory(tmp_path: Path, encoding: str) -> None:
+    head = f"NRRD0004\ntype: short\ndimension: 3\nsizes: 20000 20000 20\nencoding: {encoding}\nendian: little\n\n"
+    (tmp_path / "v.nrrd").write_bytes(head.encode() + b"abc")
+    with pytest.raises(InputError, match="cut off: 16000000000 bytes"):
+        read(tmp_path / "v.nrrd")

@@ -304,3 +304,15 @@ def test_totalsegmentators_names(data_dir: Path) -> None:
     volume = read(path)
     assert volume.kind == "label"
     assert (5, "liver", "#00FFFF") in volume.metadata["classes"]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_header_that_promises_too_much_takes_no_memory(tmp_path: Path, suffix: str) -> None:
+    header = nib.Nifti1Header()
+    header.set_data_shape((20000, 20000, 20))
+    header.set_data_dtype(np.int16)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    content = header.binaryblock + bytes(4) + b"abc"
+    (tmp_path / f"a{suffix}").write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+    with pytest.raises(InputError, match="cut off: 16000000000 bytes"):
+        read(tmp_path / f"a{suffix}")

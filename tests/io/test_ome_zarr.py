@@ -17,7 +17,7 @@ from napari_llm4seg.errors import InputError
 from napari_llm4seg.io import TimeStack, ome_zarr, read, read_stack
 from napari_llm4seg.volume import Volume
 
-FILES = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FILES = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SIZES = {"t": 3, "c": 2, "z": 4, "y": 5, "x": 6}
 TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
