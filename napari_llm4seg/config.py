@@ -272,10 +272,11 @@ class FitConfig(Grown):
     ``batch`` is that of an optimiser step, over all processes. ``precision`` "bf16" and "fp16" are mixed; fp16 scales
     the loss and needs CUDA. ``ema`` is the decay of a moving average of the weights. ``patience`` ends the run when
     that many epochs went by without a better validation. ``patches_per_volume`` are those of each volume in one epoch;
-    images come once.
+    images come once. ``seconds`` ends the run that long after its first step, the schedule falling with the time gone
+    where that is further on than the epochs; what comes out then depends on the machine's speed.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"patience", "patches_per_volume"})
+    later: ClassVar[frozenset[str]] = frozenset({"patience", "patches_per_volume", "seconds"})
 
     epochs: int = Field(default=100, ge=1)
     batch: int = Field(default=8, ge=1)
@@ -295,6 +296,7 @@ class FitConfig(Grown):
     validate_every: int = Field(default=1, ge=1)
     patience: int | None = Field(default=None, ge=1)
     patches_per_volume: int = Field(default=1, ge=1, le=1000)
+    seconds: float | None = Field(default=None, gt=0)
     seed: int = 0
 
 
@@ -305,7 +307,8 @@ class FinetuneConfig(Grown):
     each time in the next of ``variants`` fixed augmented variants; ``seconds`` ends the training when they are over,
     with the best weights so far. ``replay`` earlier corrections come for each new one. ``hold_back`` is the fraction
     of corrected slices that never train and judge the result; slices within ``gap`` of them do neither. ``cache_mb``
-    is the room for a frozen encoder's features.
+    is the room for a frozen encoder's features. With these ``window`` is the part of each side that is decoded in a
+    step, drawn around what is annotated; a half takes a quarter of the time.
     """
 
     parts: Parts = "adapters+decoder"
@@ -318,6 +321,7 @@ class FinetuneConfig(Grown):
     hold_back: float = Field(default=0.2, ge=0, lt=1)
     gap: int = Field(default=1, ge=0, le=100)
     cache_mb: float = Field(default=768, ge=0)
+    window: float = Field(default=1.0, gt=0, le=1)
 
 
 class Card(_Frozen):

@@ -9,7 +9,7 @@ from napari_llm4seg.bench.figures import Measurement, Say, Skipped, machine
 from napari_llm4seg.bench.startup import now
 from napari_llm4seg.errors import one_line
 
-PARTS = ("import", "help", "segment", "layer", "folded", "training", "volume", "readers", "inspect", "gui")
+PARTS = ("import", "help", "segment", "layer", "folded", "training", "volume", "readers", "inspect", "retrain", "gui")
 
 
 def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
@@ -18,6 +18,7 @@ def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
     from napari_llm4seg.bench.inspect import measure_inspect
     from napari_llm4seg.bench.layer import measure_layer
     from napari_llm4seg.bench.readers import measure_readers
+    from napari_llm4seg.bench.retrain import measure_retrain
     from napari_llm4seg.bench.startup import measure_help, measure_import, measure_segment
     from napari_llm4seg.bench.training import measure_training
     from napari_llm4seg.bench.volume import measure_volume
@@ -33,6 +34,7 @@ def parts(model: str | None) -> dict[str, Callable[[Say], Measurement]]:
         "volume": measure_volume,
         "readers": measure_readers,
         "inspect": lambda say: measure_inspect(say, model),
+        "retrain": lambda say: measure_retrain(say, model),
         "gui": lambda say: measure_window(say, model),
     }
 

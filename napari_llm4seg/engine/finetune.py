@@ -199,19 +199,20 @@ class Finetuner:
         stop: Ask | None,
     ) -> FitResult:
         net = self._net
+        fit_config = config.fit if config.seconds is None else config.fit.model_copy(update={"seconds": config.seconds})
         try:
             net.train_only(config.parts)
             data = self._volumes(train, replay, config) if self.volumetric else self._images(train, replay, config)
             return fit(
-                make_fabric(config.fit, self.device),
+                make_fabric(fit_config, self.device),
                 net,
                 data,
-                config.fit,
+                fit_config,
                 folder=None,
                 threshold=self.checkpoint.config.predict.threshold,
                 on_event=on_event,
                 cancel=cancel,
-                stop=_until(config.seconds, stop),
+                stop=stop,
             )
         finally:  # the next training begins where this one did, and the cache needs this encoder
             net.load_state_dict(dict(self.checkpoint.tensors), strict=False)
@@ -227,6 +228,7 @@ class Finetuner:
             config.variants,
             seed=config.fit.seed,
             cache=cache,
+            window=config.window,
             replay=replay.samples(preprocess, classes) if replay else None,
             share=config.replay,
         )
@@ -264,17 +266,6 @@ def finetune(
     """
     chosen = slices if isinstance(slices, Corrections) else Corrections(tuple(slices))
     return Finetuner(checkpoint, config, device).train(chosen, **more)
-
-
-def _until(seconds: float | None, stop: Ask | None) -> Ask:
-    """Return what ends a training: told to, or ``seconds`` after its first step."""
-    first: list[float] = []
-
-    def ended() -> bool:
-        first[:] = first or [time.monotonic()]
-        return (stop is not None and stop()) or (seconds is not None and time.monotonic() - first[0] >= seconds)
-
-    return ended
 
 
 def _replayed(

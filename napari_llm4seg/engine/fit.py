@@ -184,6 +184,7 @@ def _epochs(
     objective = Objective(run.net.config.classes, run.net.config.head, config)
     before = run.history[-1]["seconds"] if run.history else 0.0
     started, first, stopped = time.monotonic(), run.epoch, False
+    limited = stop is not None or config.seconds is not None
     with Prefetcher(_batches(data[0], config, share, run.epoch)) as ready:
         while not (run.done or stopped):
             losses: list[float] = []
@@ -191,7 +192,7 @@ def _epochs(
             stepping, waited = time.perf_counter(), ready.waited
             for _ in range(run.steps_per_epoch):
                 _stop_if(cancel, share)
-                stopped = stop is not None and any(share.same_for_all(stop()))
+                stopped = limited and any(share.same_for_all(run.elapsed >= 1 or (stop is not None and stop())))
                 if stopped:
                     break
                 n, images, labels = ready.take()
@@ -199,19 +200,19 @@ def _epochs(
                 losses.append(run.step(objective, images, labels))
                 if on_event:
                     on_event(Event("step", run.epoch, config.epochs, losses[-1], run.fraction))
-            if not losses and run.best_tensors:
+            if not losses and run.judged:
                 break  # told to stop between two epochs
             waiting = (ready.waited - waited) / (time.perf_counter() - stepping)
             run.epoch += bool(losses)
             row = {"epoch": run.epoch, "lr": run.optimiser.param_groups[0]["lr"]}
-            row["loss"] = float(np.mean(losses)) if losses else math.nan
+            row["loss"] = float(np.mean(losses)) if losses else run.take_back().get("loss", math.nan)
             due = run.epoch % config.validate_every == 0 or run.epoch == config.epochs or stopped
             if due:
                 row |= run.judge(lambda net: validate(net, data[1], objective, config.batch, threshold, share, cancel))
             here = time.monotonic() - started
             run.finish_epoch(row | {"waiting": waiting, "seconds": before + here})
             if due and on_event:
-                left = 0.0 if run.done or stopped else (config.epochs - run.epoch) * here / (run.epoch - first)
+                left = 0.0 if run.done or stopped else _seconds_left(run, here / (run.epoch - first))
                 on_event(
                     Event(
                         "validated",
@@ -225,6 +226,11 @@ def _epochs(
                         stopped_early=(run.done or stopped) and run.epoch < config.epochs,
                     )
                 )
+
+
+def _seconds_left(run: RunState, per_epoch: float) -> float:
+    left = (run.config.epochs - run.epoch) * per_epoch
+    return left if run.config.seconds is None else min(left, (1 - run.elapsed) * run.config.seconds)
 
 
 def _batches(

@@ -11,12 +11,15 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from napari_llm4seg.config import FitConfig
 
 
-def learning_rate(config: FitConfig, step: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of optimiser step ``step`` (from 0): linear warm-up, then the schedule to the end."""
+def learning_rate(config: FitConfig, step: int, steps_per_epoch: int, elapsed: float = 0.0) -> float:
+    """Return the learning rate of optimiser step ``step`` (from 0): linear warm-up, then the schedule to the end.
+
+    ``elapsed`` is the part of the run's time that is over, where it has a limit.
+    """
     total, warm = config.epochs * steps_per_epoch, config.warmup_epochs * steps_per_epoch
     if step < warm:
         return config.lr * (step + 1) / (warm + 1)
-    done = min(1.0, (step - warm) / max(1.0, total - warm))
+    done = min(1.0, max(elapsed, (step - warm) / max(1.0, total - warm)))
     shape = {"poly": (1 - done) ** 0.9, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "constant": 1.0}
     return float(config.lr * shape[config.schedule])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ class RunState:
             self.ema.to(fabric.device)  # copied before the network was moved there
         self.steps_per_epoch = sum(1 for _ in batches(len(data[0]), config.batch, config.seed, 0))
         self.epoch = self.steps = self.best_epoch = 0
+        self._began: float | None = None
         self.best = -1.0
         self.best_tensors: Mapping[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
@@ -96,7 +98,15 @@ class RunState:
 
     @property
     def fraction(self) -> float:
-        return self.steps / (self.config.epochs * self.steps_per_epoch)
+        return max(self.elapsed, self.steps / (self.config.epochs * self.steps_per_epoch))
+
+    @property
+    def elapsed(self) -> float:
+        """Part of the run's time that is over since it began in this process, in [0, 1]; 0 without a limit."""
+        if self.config.seconds is None:
+            return 0.0
+        self._began = self._began or time.monotonic()
+        return min(1.0, (time.monotonic() - self._began) / self.config.seconds)
 
     @property
     def stale(self) -> bool:
@@ -111,7 +121,7 @@ class RunState:
     def step(self, objective: Objective, images: Tensor | Features, labels: Tensor) -> float:
         """Take an optimiser step on this process's samples of a batch; return the loss of the whole batch."""
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, self.steps, self.steps_per_epoch)
+            group["lr"] = learning_rate(self.config, self.steps, self.steps_per_epoch, self.elapsed)
         device = self.fabric.device
         images = images.to(device, memory_format=channels_last(images.ndim - 2))
         logits, truth = self.share.gather(self.wrapped(images)), self.share.gather(labels.to(device))
@@ -147,6 +157,15 @@ class RunState:
             self.best_tensors = {name: t.cpu().clone() for name, t in winner.trained_tensors().items()}
         both = {"val_iou_weights": rows[0][0]["val_iou"], "val_iou_average": rows[-1][0]["val_iou"]}
         return row | (both if self.ema is not None else {})
+
+    @property
+    def judged(self) -> bool:
+        """Whether the weights as they are have been validated."""
+        return bool(self.history) and "val_iou" in self.history[-1]
+
+    def take_back(self) -> dict[str, float]:
+        """Remove the last epoch's row, which is to be written again with its validation; empty where there is none."""
+        return self.history.pop() if self.history else {}
 
     def finish_epoch(self, row: dict[str, float]) -> None:
         """Write log, checkpoints and state; a kill after this loses nothing of the epoch."""

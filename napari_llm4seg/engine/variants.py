@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from napari_llm4seg.engine.augment import Augmenter, Strength
-from napari_llm4seg.engine.data import Samples
+from napari_llm4seg.engine.data import IGNORE, Samples
 from napari_llm4seg.engine.features import FeatureCache, image_digest
 from napari_llm4seg.engine.source import ImageValidation, _ImageSource, sample_seed
 from napari_llm4seg.errors import Cancelled
-from napari_llm4seg.models.llm4seg import Features
+from napari_llm4seg.models.llm4seg import Features, cut_windows
+
+# Part of the windows that lie around a place of a class; the others around any annotated one.
+_AROUND_CLASS = 2 / 3
 
 
 def augmented(samples: Samples, strength: Strength, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -54,6 +57,9 @@ class VariantTraining(_ImageSource):
         Of the variants.
     cache : FeatureCache, optional
         With it batches are features of the network's frozen encoder instead of images.
+    window : float in (0, 1]
+        Part of each side of a batch's windows, which are drawn anew each time, two of three around a place that
+        belongs to a class; needs a cache, as the block sees the whole image. 1 for whole images.
     replay : Samples, optional
         What shall not be forgotten: drawn at random into every epoch.
     share : float
@@ -68,6 +74,7 @@ class VariantTraining(_ImageSource):
         passes: int = 1,
         seed: int = 0,
         cache: FeatureCache | None = None,
+        window: float = 1.0,
         replay: Samples | None = None,
         share: float = 0.5,
     ) -> None:
@@ -76,10 +83,12 @@ class VariantTraining(_ImageSource):
         self._images, self._labels = augmented(self.samples, strength, variants, seed)
         self._replayed = 0 if replay is None or not len(replay) else round(share * passes * self._new)
         self._epoch = (0, 0)
+        self._window = window if cache is not None else 1.0
 
     @property
     def layout(self) -> str:
-        return f"{super().layout}, {self._count} variants, {self._passes} each, {self._replayed} replayed"
+        numbers = (self._count, self._passes, self._replayed, self._window)
+        return f"{super().layout}, variants, passes, replayed, window {numbers}"
 
     def __len__(self) -> int:
         return self._passes * self._new + self._replayed
@@ -99,7 +108,30 @@ class VariantTraining(_ImageSource):
     def batch(self, index: Tensor) -> tuple[Tensor | Features, Tensor]:
         sample, variant = torch.tensor([self.which(number) for number in index.tolist()]).unbind(1)
         images, labels = self._images[sample, variant], self._labels[sample, variant]
-        return (images if self._cache is None else self._cache(images)), labels
+        if self._cache is None:
+            return images, labels
+        features = self._cache(images)
+        coarse = tuple(features.stages[-1].shape[2:])
+        cells = tuple(max(1, round(self._window * side)) for side in coarse)
+        if cells == coarse or any(side % full for side, full in zip(labels.shape[1:], coarse, strict=True)):
+            return features, labels
+        corners = torch.tensor(
+            [self._corner(each, cells, coarse, number) for each, number in zip(labels, index.tolist(), strict=True)]
+        )
+        return features.windows(corners, cells), cut_windows(labels[:, None], corners, cells, coarse)[:, 0]
+
+    def _corner(self, labels: Tensor, cells: tuple[int, ...], coarse: tuple[int, ...], number: int) -> list[int]:
+        """Return where the window of a sample begins, in cells; it meets what is annotated."""
+        rng = np.random.default_rng(sample_seed(*self._epoch, number) + 1)
+        known = (labels != IGNORE).nonzero()
+        drawn = ((labels > 0) & (labels != IGNORE)).nonzero()
+        places = drawn if len(drawn) and rng.random() < _AROUND_CLASS else known
+        place = places[int(rng.integers(len(places)))].tolist() if len(places) else [side // 2 for side in labels.shape]
+        corner = []
+        for at, n, full, side in zip(place, cells, coarse, labels.shape, strict=True):
+            middle = at * full // side - int(rng.integers(n))  # anywhere in the window
+            corner.append(min(max(0, middle), full - n))
+        return corner
 
     def fill(self, cancel: Callable[[], bool] | None = None) -> None:
         """Have the features of every variant computed, as far as the cache has room.

@@ -24,11 +24,15 @@ class Features(NamedTuple):
     Attributes
     ----------
     stages : tensors (B, C_i, *grid_i), shallow to deep
-    grid : the images' sizes in pixels or voxels, before any padding
+    grid : the images' sizes in pixels or voxels, before any padding; or those of the windows
+    corners : int64 tensor (B, axes) or None
+        Where only windows of the images are to be decoded: their first bottleneck cells. All stages but the last, which
+        the block needs whole, are cut to the windows already.
     """
 
     stages: tuple[Tensor, ...]
     grid: tuple[int, ...]
+    corners: Tensor | None = None
 
     @property
     def ndim(self) -> int:
@@ -36,7 +40,15 @@ class Features(NamedTuple):
         return 2 + len(self.grid)
 
     def to(self, device: torch.device, memory_format: torch.memory_format = torch.preserve_format) -> Features:
-        return Features(tuple(stage.to(device, memory_format=memory_format) for stage in self.stages), self.grid)
+        stages = tuple(stage.to(device, memory_format=memory_format) for stage in self.stages)
+        return Features(stages, self.grid, self.corners)
+
+    def windows(self, corners: Tensor, cells: tuple[int, ...]) -> Features:
+        """Return windows of ``cells`` bottleneck cells that begin at ``corners`` (B, axes); the images' sides fit."""
+        last = self.stages[-1]
+        cut = tuple(cut_windows(stage, corners, cells, last.shape[2:]) for stage in self.stages[:-1])
+        grid = tuple(n * side // full for n, side, full in zip(cells, self.grid, last.shape[2:], strict=True))
+        return Features((*cut, last), grid, corners)
 
 
 class LLM4SegNet(nn.Module):
@@ -80,6 +92,9 @@ class LLM4SegNet(nn.Module):
         features, grid = list(encoded.stages), encoded.grid
         if self.block is not None:
             features[-1] = self.block(features[-1])
+        if encoded.corners is not None:
+            cells = [side // stride for side, stride in zip(grid, self.backbone.output_stride, strict=True)]
+            features[-1] = cut_windows(features[-1], encoded.corners, cells, features[-1].shape[2:])
         if self.training and self.config.backbone.deep_supervision:
             wanted = self.backbone.fitting(grid)
             return tuple(_crop(logits, grid, wanted) for logits in self.backbone.decode_deep(features))
@@ -189,6 +204,20 @@ class LLM4SegNet(nn.Module):
             for name, tensor in self.state_dict().items()
             if not (frozen and name.startswith(FROZEN_PREFIX))
         }
+
+
+def cut_windows(values: Tensor, corners: Tensor, cells: Sequence[int], coarse: Sequence[int]) -> Tensor:
+    """Return of each of ``values`` (B, C, *grid) the window of ``cells`` from ``corners`` (B, axes) on.
+
+    ``corners`` and ``cells`` count on the grid ``coarse``, whose sides divide those of ``values``.
+    """
+    factors = [side // full for side, full in zip(values.shape[2:], coarse, strict=True)]
+    cut = []
+    for value, corner in zip(values, corners.tolist(), strict=True):
+        for axis, (start, n, factor) in enumerate(zip(corner, cells, factors, strict=True), start=1):
+            value = value.narrow(axis, start * factor, n * factor)
+        cut.append(value)
+    return torch.stack(cut)
 
 
 def _crop(logits: Tensor, grid: Sequence[int], padded: Sequence[int]) -> Tensor:

@@ -98,6 +98,32 @@ def test_told_to_stop_it_ends_with_the_best_so_far(make_net: Maker, made_samples
         assert events[-1].stopped_early
 
 
+def test_told_to_stop_it_judges_what_was_not_judged_yet(make_net: Maker, made_samples: Data) -> None:
+    asked = iter(range(100))
+    config = FIT.model_copy(update={"epochs": 50, "validate_every": 20, "ema": None})
+    sources = ImageTraining(made_samples[0], "none"), ImageValidation(made_samples[1])
+    net = make_net()
+    result = fit(make_fabric(config, "cpu"), net, sources, config, folder=None, stop=lambda: next(asked) >= 6)
+    assert [row["epoch"] for row in result.history] == [1, 2]  # of three steps each
+    assert "val_iou" in result.history[1]
+    assert math.isfinite(result.history[1]["loss"])
+    assert result.best_epoch == 2
+    assert all(torch.equal(tensor, result.tensors[name]) for name, tensor in net.trained_tensors().items())
+
+
+def test_time_ends_a_run_and_its_schedule(make_net: Maker, made_samples: Data) -> None:
+    config = FIT.model_copy(update={"epochs": 100_000, "seconds": 1.0, "warmup_epochs": 0.0, "schedule": "cosine"})
+    sources = ImageTraining(made_samples[0], "none"), ImageValidation(made_samples[1])
+    events: list[Event] = []
+    result = fit(make_fabric(config, "cpu"), make_net(), sources, config, folder=None, on_event=events.append)
+    assert 0 < len(result.history) < 100_000
+    rates = [row["lr"] for row in result.history]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.3 * config.lr
+    assert events[-1].fraction == 1.0
+    assert all(event.seconds_left is None or event.seconds_left <= 1.0 for event in events)
+
+
 def test_a_finished_run_is_returned_without_training(make_net: Maker, made_samples: Data, tmp_path: Path) -> None:
     first = run(make_net(), made_samples, tmp_path)
     events: list[Event] = []

@@ -126,3 +126,39 @@ def test_batches_are_features_with_a_cache(make_net: Maker, made_samples: Data) 
     images, labels = source.batch(torch.tensor([0, 2]))
     assert isinstance(images, Features)
     assert torch.equal(labels, made_samples[0].labels[[0, 2]])
+
+
+def test_windows_of_features_are_those_of_the_whole_image(make_net: Maker, made_samples: Data) -> None:
+    net = make_net().train_only("adapters+decoder").eval()
+    cache = FeatureCache(net)
+    source = VariantTraining(few(made_samples[0], 0, 1, 2), "none", variants=1, passes=4, cache=cache, window=0.5)
+    around = 0
+    for epoch in range(4):
+        source.start_epoch(0, epoch)
+        for number in range(len(source)):
+            features, labels = source.batch(torch.tensor([number]))
+            assert isinstance(features, Features)
+            assert features.corners is not None
+            assert features.grid == labels.shape[1:] == (16, 16)
+            (y, x), sample = (2 * features.corners[0]).tolist(), source.which(number)[0]
+            assert torch.equal(labels[0], made_samples[0].labels[sample, y : y + 16, x : x + 16])
+            around += bool((labels > 0).any())
+            whole = net(net.features(made_samples[0].images[[sample]]))
+            part = net(features)
+            assert part.shape == (1, 1, 16, 16)
+            # away from the window's edges, where neighbours are missing
+            torch.testing.assert_close(
+                part[..., 7:9, 7:9], whole[..., y + 7 : y + 9, x + 7 : x + 9], atol=1e-5, rtol=1e-4
+            )
+    assert around >= 24  # two of three at least, of 48
+
+
+def test_windows_meet_what_is_annotated(make_net: Maker, made_samples: Data) -> None:
+    samples = few(made_samples[0], 0, 1)
+    samples.labels[:] = 255
+    samples.labels[:, 30, 1] = 0
+    cache = FeatureCache(make_net().train_only("adapters+decoder"))
+    source = VariantTraining(samples, "none", variants=1, cache=cache, window=0.25)
+    for epoch in range(20):
+        source.start_epoch(1, epoch)
+        assert (source.batch(torch.tensor([0, 1]))[1] == 0).flatten(1).any(1).all()
