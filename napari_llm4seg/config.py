@@ -321,7 +321,7 @@ class FinetuneConfig(Grown):
     hold_back: float = Field(default=0.2, ge=0, lt=1)
     gap: int = Field(default=1, ge=0, le=100)
     cache_mb: float = Field(default=768, ge=0)
-    window: float = Field(default=1.0, gt=0, le=1)
+    window: float = Field(default=0.5, gt=0, le=1)
 
 
 class Card(_Frozen):
