@@ -1,7 +1,7 @@
 """Corrections of masks: which slices were looked at, kept on disk, and which to look at next.
 
-``SampleStore`` is a project folder with one file per corrected slice, ``Writer`` the thread that fills it, and
-``CorrectionSession`` what a window tells of a mask's edits. No torch and no Qt here.
+``SampleStore`` is a project folder with one file per corrected slice, ``Writer`` the thread that fills it. No torch
+and no Qt here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from napari_llm4seg.corrections.manifest import ScanEntry
     from napari_llm4seg.corrections.records import Record, unannotated
     from napari_llm4seg.corrections.review import ModelMask, Review
-    from napari_llm4seg.corrections.session import CorrectionSession
     from napari_llm4seg.corrections.store import Restored, SampleStore
     from napari_llm4seg.corrections.suggest import Suggester, Suggestion
     from napari_llm4seg.corrections.transfer import export_zip, import_zip, merge
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from napari_llm4seg.corrections.writer import Writer
 
 __all__ = [
-    "CorrectionSession",
     "ModelMask",
     "Record",
     "Restored",
@@ -41,7 +39,6 @@ __all__ = [
 ]
 
 _HOME = {
-    "CorrectionSession": "session",
     "ModelMask": "review",
     "Record": "records",
     "Restored": "store",

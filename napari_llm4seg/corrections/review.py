@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_llm4seg.digests import mask_digest
-from napari_llm4seg.planes import at
 
 Array = npt.NDArray[Any]
 SliceState = Literal["untouched", "edited", "confirmed"]
@@ -24,7 +23,7 @@ EMPTY = mask_digest(np.zeros((1, 1), np.uint8))
 
 
 class Review:
-    """The state of every slice of one mask along one axis.
+    """The state of every slice of one mask along whichever axis it is reviewed.
 
     Parameters
     ----------
@@ -62,11 +61,6 @@ class Review:
         changed = self._now[z] != digest
         self._now[z] = digest
         return changed
-
-    def look(self, mask: Array, axis: int = 0, slices: Iterable[int] | None = None) -> list[int]:
-        """Compare a mask (Z, Y, X) with what is known; return the slices along ``axis`` that changed."""
-        wanted = range(len(self)) if slices is None else slices
-        return [z for z in wanted if self.edited(z, mask_digest(mask[at(axis, z)]))]
 
     def confirm(self, z: int) -> None:
         """Take note that slice ``z`` is right as it is."""
@@ -109,7 +103,8 @@ class ModelMask:
 
     Parameters
     ----------
-    grid : (Z, Y, X)
+    grid : (slices, Y, X)
+        Of the mask with its slices, along whichever axis, first.
     """
 
     def __init__(self, grid: tuple[int, int, int]) -> None:
@@ -117,7 +112,7 @@ class ModelMask:
         self._slices: dict[int, tuple[str, bytes]] = {}
 
     def keep(self, z: int, labels: Array) -> None:
-        """Keep what the model wrote in slice ``z`` along the first axis, (Y, X)."""
+        """Keep what the model wrote in slice ``z``, (Y, X)."""
         if labels.shape != self.grid[1:]:
             raise ValueError(f"a slice of {self.grid} is {self.grid[1:]}, not {labels.shape}")
         if labels.any():
@@ -126,31 +121,19 @@ class ModelMask:
             self._slices.pop(z, None)
 
     def __contains__(self, z: int) -> bool:
-        """Whether the model wrote anything in slice ``z`` along the first axis."""
+        """Whether the model wrote anything in slice ``z``."""
         return z in self._slices
 
     def update(self, other: ModelMask) -> None:
         """Take over every slice that ``other``, of the same grid, has kept."""
         self._slices.update(other._slices)
 
-    def keep_all(self, mask: Array) -> None:
-        """Keep a whole mask (Z, Y, X)."""
-        for z, labels in enumerate(mask):
-            self.keep(z, labels)
-
-    def slice_at(self, index: int, axis: int = 0) -> Array:
-        """Return what the model wrote in slice ``index`` along ``axis``; zeros where it wrote nothing."""
-        if axis == 0:
-            dtype, data = self._slices.get(index, ("|u1", b""))
-            if not data:
-                return np.zeros(self.grid[1:], np.uint8)
-            return np.frombuffer(zlib.decompress(data), dtype).reshape(self.grid[1:])
-        row = (index, slice(None)) if axis == 1 else (slice(None), index)
-        return np.stack([self.slice_at(z)[row] for z in range(self.grid[0])])
-
-    def whole(self) -> Array:
-        """Return all that the model wrote, (Z, Y, X)."""
-        return np.stack([self.slice_at(z) for z in range(self.grid[0])])
+    def slice_at(self, z: int) -> Array:
+        """Return what the model wrote in slice ``z``; zeros where it wrote nothing."""
+        dtype, data = self._slices.get(z, ("|u1", b""))
+        if not data:
+            return np.zeros(self.grid[1:], np.uint8)
+        return np.frombuffer(zlib.decompress(data), dtype).reshape(self.grid[1:])
 
 
 def drawn(labels: Array, model: Array) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_llm4seg.corrections.review import ModelMask, Review, annotated, drawn
-from napari_llm4seg.digests import mask_digest
 
 
 def test_a_slice_s_way_through_its_states() -> None:
@@ -104,32 +103,16 @@ def test_the_state_says_what_is_there(events: list[tuple[str, str]]) -> None:
         assert review.state(0) == expected
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_whole_mask_is_looked_at_along_any_axis(axis: int) -> None:
-    mask = np.zeros((4, 5, 6), np.uint8)
-    mask[1:3, 1:4, 2:5] = 2
-    moved = np.moveaxis(mask, axis, 0)
-    review = Review(mask.shape[axis], {z: mask_digest(plane) for z, plane in enumerate(moved)})
-    assert review.look(mask, axis) == []
-    mask[2, 3, 1] = 1
-    z = (2, 3, 1)[axis]
-    assert review.look(mask, axis, [z - 1]) == []
-    assert review.look(mask, axis) == [z]
-    assert review.corrected() == (z,)
-    mask[2, 3, 1] = 0
-    assert review.look(mask, axis) == [z]
-    assert review.corrected() == ()
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
 def test_what_the_model_wrote_is_kept(dtype: type) -> None:
     mask = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(dtype)
     mask[2] = 0
     kept = ModelMask((4, 5, 6))
-    kept.keep_all(mask)
-    for axis in range(3):
-        for index in range(mask.shape[axis]):
-            assert np.array_equal(kept.slice_at(index, axis), mask.take(index, axis))
+    for z, labels in enumerate(mask):
+        kept.keep(z, labels)
+    for z, labels in enumerate(mask):
+        assert np.array_equal(kept.slice_at(z), labels)
+        assert (z in kept) == (z != 2)
     kept.keep(1, np.zeros((5, 6), dtype))
     assert not kept.slice_at(1).any()
     with pytest.raises(ValueError, match=r"\(5, 6\), not \(6, 5\)"):
