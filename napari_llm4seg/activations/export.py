@@ -17,6 +17,7 @@ from napari_llm4seg.activations.attention import ENTROPY, Head, TokenMap
 from napari_llm4seg.activations.faithfulness import Faithfulness
 from napari_llm4seg.activations.inspection import Inspection
 from napari_llm4seg.activations.interventions import DIFFERENCE, Effect, HeadRow, difference_volume
+from napari_llm4seg.activations.measure import AFTER, BEFORE
 from napari_llm4seg.activations.spectra import FORMULAS, of_slice, spectra
 from napari_llm4seg.files import replacing, write_text
 from napari_llm4seg.io import write
@@ -130,6 +131,10 @@ class Export:
         self._map("norms", seen.volume(np.stack([fe.norms(values[p]) for p in there]), "norms, " + ", ".join(there)))
         panels = [fig.value_panel(seen, f"norm, {fe.WORDS[p]}", fe.norms(values[p]), "norm") for p in there]
         panels += [
+            fig.value_panel(seen, f"activation map, {said} the block", fe.strength(seen.features(point)), "mean |x|")
+            for said, point in (("before", BEFORE), ("behind", AFTER))
+        ]
+        panels += [
             fig.value_panel(seen, f"cosine to the token, {fe.WORDS[p]}", fe.cosine(values[p], token), "cosine", (-1, 1))
             for p in there
         ]
@@ -137,6 +142,8 @@ class Export:
             if set(pair) <= set(there):
                 panels += self._pair(pair, [values[point] for point in pair], k)
         self._figure("features", "Features before and after the language-model layer", panels)
+        strengths = [fe.strength(seen.features(point)) for point in (BEFORE, AFTER)]
+        self._map("activation", seen.volume(np.stack(strengths), "activation map, before and after the block"))
         self.report["activation"] = fe.overlap(seen)
 
     def _pair(self, pair: tuple[str, str], values: list[fe.Float], k: int) -> list[fig.Panel]:

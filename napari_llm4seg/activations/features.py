@@ -4,6 +4,7 @@ Two points are compared at a time, of one width: the bottleneck and what the las
 the tokens that enter the first layer and those that leave the last (D channels). For token features x_i:
 
 - norm         |x_i|
+- strength     mean over c of |x_i[c]|: the published activation map (``napari_llm4seg.activations.maps``)
 - channel      x_i[c]
 - cosine       x_i . x_t / (|x_i| |x_t|) to the clicked token t
 - colours      the first three principal components of both points' tokens together (one mean, one basis, one stretch
@@ -46,6 +47,11 @@ WORDS = {
 def norms(tokens: Float) -> Float:
     """Return each token's Euclidean norm, (N,), for tokens (N, C)."""
     return np.asarray(np.linalg.norm(tokens, axis=1), dtype=np.float32)
+
+
+def strength(tokens: Float) -> Float:
+    """Return the published activation map, each token's mean of absolute features, (N,), for tokens (N, C)."""
+    return np.asarray(np.abs(tokens).mean(axis=1), dtype=np.float32)
 
 
 def channel(tokens: Float, number: int) -> Float:

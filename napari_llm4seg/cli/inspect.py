@@ -24,7 +24,8 @@ Change = Annotated[
     typer.Option(
         "--what-if",
         metavar="CHANGE",
-        help="Also segment with the layer changed: off, random[:SEED], head:K, or layer:NAME[:INDEX]; repeatable.",
+        help="Also segment with the layer changed: off, random[:SEED], head:K, layer:NAME[:INDEX], or a box of pixels "
+        "nobody may look at, block:Y,X,Y,X; repeatable.",
     ),
 ]
 
@@ -125,9 +126,10 @@ def _head(text: str) -> int | Literal["mean", "max"]:
 class Asked:
     """A change that ``--what-if`` names."""
 
-    kind: Literal["off", "random", "head", "layer"]
+    kind: Literal["off", "random", "head", "layer", "block"]
     number: int | None = None
     source: str = ""
+    box: tuple[int, ...] = ()
 
     def run(self, inspection: Inspection, layer: int) -> Effect:
         """Return its effect."""
@@ -139,11 +141,22 @@ class Asked:
             return change.randomise(inspection, self.number or 0)
         if self.kind == "head":
             return change.knock_out(inspection, self.number or 0, layer)
+        if self.kind == "block":
+            return change.block_tokens(inspection, self._boxed(inspection))
         return change.swap(inspection, self.source, self.number)
+
+    def _boxed(self, inspection: Inspection) -> tuple[int, ...]:
+        """Return the tokens of the box of pixels."""
+        import numpy as np
+
+        drawn = np.zeros(inspection.frame.scan.grid[1:], dtype=bool)
+        top, left, bottom, right = self.box
+        drawn[top : bottom + 1, left : right + 1] = True
+        return inspection.tokens.tokens_in(drawn)
 
 
 def parse_change(text: str) -> Asked:
-    """Return what ``text`` names: off, random, random:SEED, head:K, layer:NAME or layer:NAME:INDEX.
+    """Return what ``text`` names: off, random[:SEED], head:K, layer:NAME[:INDEX] or block:Y,X,Y,X.
 
     Raises
     ------
@@ -160,7 +173,10 @@ def parse_change(text: str) -> Asked:
     if kind == "layer" and rest:
         source, _, index = rest.rpartition(":")
         return Asked("layer", int(index), source) if source and index.isdigit() else Asked("layer", None, rest)
-    raise WrongUse(f"--what-if {text}: give off, random, random:SEED, head:K or layer:NAME[:INDEX].")
+    corners = rest.split(",")
+    if kind == "block" and len(corners) == 4 and all(part.isdigit() for part in corners):
+        return Asked("block", box=tuple(map(int, corners)))
+    raise WrongUse(f"--what-if {text}: give off, random[:SEED], head:K, layer:NAME[:INDEX] or block:Y,X,Y,X.")
 
 
 def middle_token(inspection: Inspection) -> int:
@@ -193,12 +209,15 @@ def _further(
             export.heads_table(heads_table(seen, layer, progress=progress))
     if random_maps is not None:
         from napari_llm4seg.activations.faithfulness import faithfulness
+        from napari_llm4seg.activations.features import strength
         from napari_llm4seg.activations.gradcam import grad_cam
-        from napari_llm4seg.activations.maps import activation_map
 
         taken = seen.weights()[layer - 1].float().mean(0).mean(0).cpu().numpy()  # what each token gives on average
-        strength = activation_map(seen.activations.features("bottleneck"))[0].flatten().cpu().numpy()
-        for name, values in (("attention", taken), ("activation", strength), ("grad_cam", grad_cam(seen))):
+        for name, values in (
+            ("attention", taken),
+            ("activation", strength(seen.features("bottleneck"))),
+            ("grad_cam", grad_cam(seen)),
+        ):
             with ProgressLine(f"faithfulness of {name}") as progress:
                 export.faithfulness(name, faithfulness(seen, values, n_random=random_maps, progress=progress))
 

@@ -14,6 +14,7 @@ from napari_llm4seg.activations.features import (
     cosine,
     norms,
     overlap,
+    strength,
     table,
 )
 from napari_llm4seg.activations.spectra import FORMULAS, across_versions, along_stack, of_slice, rows_of
@@ -28,6 +29,7 @@ TOKENS = np.asarray([[3, 4], [0, 2], [-3, -4], [0, 0]], dtype=np.float32)
 
 def test_by_hand() -> None:
     assert norms(TOKENS).tolist() == [5, 2, 5, 0]
+    assert strength(TOKENS).tolist() == [3.5, 1, 3.5, 0]
     assert channel(TOKENS, 1).tolist() == [4, 2, -4, 0]
     assert cosine(TOKENS, 0) == pytest.approx([1, 0.8, -1, 0])
     relative, turned = change(TOKENS, TOKENS * [[2], [1], [-1], [1]])

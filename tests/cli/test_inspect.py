@@ -58,7 +58,18 @@ def rows(path: str) -> list[dict[str, str]]:
 
 def test_everything_of_a_slice(llm4seg: Callable[..., Any], model: Path, stack: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    asked = ["--what-if", "off", "--what-if", "random:3", "--what-if", "head:1", "--heads", "--stack"]
+    asked = [
+        "--what-if",
+        "off",
+        "--what-if",
+        "random:3",
+        "--what-if",
+        "head:1",
+        "--what-if",
+        "block:0,0,9,9",
+        "--heads",
+        "--stack",
+    ]
     more = ["--version-of", model, "--faithfulness", "2", "--figures", "both"]
     answer = llm4seg(
         "inspect", stack, "--model", model, "--slice", 1, "--token", "12,30", "-o", out, "--json", *asked, *more
@@ -81,6 +92,7 @@ def test_everything_of_a_slice(llm4seg: Callable[..., Any], model: Path, stack: 
         "layer off (adapters only)",
         "random layer (seed 3)",
         "without head 1",
+        "6 token(s) blocked",  # three rows of two
     ]
     assert len(report["heads"]) == SPEC.heads
     assert len(rows(report["files"]["tokens table"])) == 64
@@ -119,6 +131,7 @@ def test_a_model_without_a_layer_has_no_attention(
         (["--figures", "bmp"], "png, svg, both or none"),
         (["--what-if", "on"], "off, random"),
         (["--what-if", "head:x"], "head:K"),
+        (["--what-if", "block:1,2"], "block:Y,X,Y,X"),
         (["--head", "some"], "mean, max"),
         (["--faithfulness", "0"], "at least 1"),
     ],
@@ -138,6 +151,7 @@ def test_wrong_use_is_said_before_anything_runs(
         (["--token", "50,3"], "30 x 40"),
         (["--head", "9"], "no head"),
         (["--layer", "2"], "no layer 2"),
+        (["--what-if", "block:50,50,60,60"], "holds no token"),
         (["--what-if", "layer:smollm2-135m:14"], "does not fit"),
     ],
 )
