@@ -6,6 +6,7 @@ morphologically abnormal structures), as pydicom carries them.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -28,6 +29,7 @@ _OTHER_NAMES = {
     "thyroid": "thyroid gland",
 }
 _SIDES = {"left": "Left", "right": "Right"}
+_SMALL = frozenset({"of", "the", "and"})
 _GROUPS = {
     "cid7194": "MorphologicallyAbnormalStructure",
     "cid7192": "AnatomicalStructure",
@@ -38,29 +40,44 @@ _GROUPS = {
 def concepts_for(name: str) -> tuple[Any, Any, Any]:
     """Return a class's (category, type, side or None) as pydicom codes.
 
-    Names are matched word by word, in singular and without side and number; what matches nothing is "Tissue", the most
-    general type there is, and known by its label.
+    Names match by their words in any order, in singular and without numbers of their own, first with their side, then
+    without it; what matches nothing is "Tissue", the most general type there is, and known by its label.
 
     Parameters
     ----------
     name : str
-        For instance "left kidney", "Liver", "tumour 2".
+        For instance "left kidney", "Liver", "lung_upper_lobe_left", "tumour 2".
     """
     from pydicom.sr.codedict import codes
 
-    words = re.findall(r"[a-z]+", name.lower())
-    sides = [_SIDES[word] for word in words if word in _SIDES]
-    bare = " ".join(word for word in words if word not in _SIDES)
-    side = getattr(codes.SCT, sides[0]) if len(sides) == 1 else None
-    for candidate in (bare, _singular(bare)):
-        keyword = "".join(word.capitalize() for word in _OTHER_NAMES.get(candidate, candidate).split())
-        for group, category in _GROUPS.items():
-            if keyword and keyword in dir(getattr(codes, group)):
-                return getattr(codes.SCT, category), getattr(getattr(codes, group), keyword), side
+    words = [_singular(word) for word in re.findall(r"[a-z]+\d*", name.lower())]
+    sides = [word for word in words if word in _SIDES]
+    bare = [word for word in words if word not in _SIDES]
+    for tried, side in ((words, None), (bare, _SIDES[sides[0]] if len(sides) == 1 else None)):
+        other = _OTHER_NAMES.get(" ".join(tried), " ".join(tried)).split()
+        found = _types().get(frozenset(other) - _SMALL)
+        if found is not None:
+            group, keyword = found
+            kind = getattr(getattr(codes, group), keyword)
+            return getattr(codes.SCT, _GROUPS[group]), kind, getattr(codes.SCT, side) if side else None
     return codes.SCT.Tissue, codes.SCT.Tissue, None
 
 
-def _singular(name: str) -> str:
-    if name.endswith("vertebrae"):
-        return name[:-1]
-    return name[:-1] if name.endswith("s") and not name.endswith("ss") else name
+@functools.cache
+def _types() -> dict[frozenset[str], tuple[str, str]]:
+    """Return (context group, keyword) of every property type by the words of its keyword."""
+    from pydicom.sr.codedict import codes
+
+    found: dict[frozenset[str], tuple[str, str]] = {}
+    for group in _GROUPS:
+        for keyword in sorted(getattr(codes, group).dir()):
+            words = frozenset(_singular(word.lower()) for word in re.findall(r"[A-Z][a-z]*\d*", keyword)) - _SMALL
+            if words and not keyword.startswith("_"):
+                found.setdefault(words, (group, keyword))
+    return found
+
+
+def _singular(word: str) -> str:
+    if word == "vertebrae":
+        return "vertebra"
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 
 from napari_llm4seg.io import read, write
+from napari_llm4seg.io.pairs import read_mask
 from napari_llm4seg.volume import Volume
 from tests.io.geometry import GRIDS, SHAPES, corners, labels_on
 
@@ -91,10 +92,7 @@ def test_the_given_labels_of_the_real_series_come_back_through_every_format(data
     if not (folder / "example_seg_dicom.nii.gz").exists():
         pytest.skip(f"{folder} is absent")
     scan, given = read(folder / "example_ct_dicom"), read(folder / "example_seg_dicom.nii.gz")
-    relative = np.linalg.inv(scan.affine) @ given.affine
-    index = np.round(relative @ np.stack([*np.indices(given.grid).reshape(3, -1), np.ones(given.data.size)]), 3)
-    labels = np.zeros((1, *scan.grid), np.uint8)
-    labels[0][tuple(index[:3].astype(int))] = np.asarray(given.data).ravel()
+    labels = read_mask(folder / "example_seg_dicom.nii.gz", scan)[None]
     mask = scan.with_data(labels, kind="label", metadata={**scan.metadata, "classes": given.metadata["classes"]})
     for name in ("m.dcm", "m.nii.gz", "m.seg.nrrd"):
         back = read(write(tmp_path / name, mask))
