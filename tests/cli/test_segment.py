@@ -186,6 +186,9 @@ def test_slices_of_another_plane_are_said_and_wrong_ones_refused(llm4seg, everyw
     assert answer.status == 0
     assert any("5 slices (0, 1, 2, 3, 4) have" in message for message in answer.json["cases"][0]["messages"])
     assert nib.load(tmp_path / "out.nii.gz").shape == (6, 5, 4)
+    again = llm4seg("segment", "--replay", tmp_path / "out.record.json", "--json")
+    assert again.status == 0
+    assert again.json["identical"] is True
     wrong = llm4seg("segment", path, "-o", tmp_path / "no.nii.gz", "-m", everywhere, "--axis", "frontal")
     assert wrong.status == 2
     assert "--axis 'frontal': there are stored, axial, coronal, sagittal." in wrong.err
