@@ -16,7 +16,9 @@ from napari_llm4seg.gui.results import edited
 
 
 def export_source(layer: Labels, scan: Layer | None) -> ExportSource:
-    """Return the labels with classes and provenance (a copy, unless they are lazy), the scan, and whether edited.
+    """Return the labels with classes and provenance, the scan, and whether a person edited them.
+
+    The labels are a copy, which painting does not change any more, unless they lie on the disk.
 
     Raises
     ------
@@ -32,7 +34,9 @@ def export_source(layer: Labels, scan: Layer | None) -> ExportSource:
         metadata["provenance"] = about["provenance"]
     if steps.steps(layer):
         metadata["clean_up"] = steps.steps(layer)
-    data = labels.data.copy() if isinstance(labels.data, np.ndarray) else labels.data
+    data = labels.data
+    if isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
+        data = data.copy()
     return ExportSource(
         labels.with_data(data, metadata=metadata),
         volume_from_layer(scan) if scan is not None else None,
