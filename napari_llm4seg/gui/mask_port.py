@@ -80,6 +80,8 @@ class NapariMasks:
     def export_source(self, mask_id: str) -> ExportSource:
         """Return the labels (a copy, unless they are lazy), the scan, and whether the labels were edited.
 
+        Of a mask of several time points or channels, those of the one on show.
+
         Raises
         ------
         InputError
@@ -87,7 +89,8 @@ class NapariMasks:
         """
         layer = self._layer(mask_id)
         scan = self._scans().get(str(own_metadata(layer).get("scan")))
-        return export_source(layer, scan)
+        frame = on_show(self._viewer, layer)[0] if n_frames(layer) > 1 else None
+        return export_source(layer, scan, frame)
 
     def plane_on_show(self, layer_id: str) -> tuple[int, int] | None:
         return plane_on_show(self._viewer, self._layer(layer_id))

@@ -12,13 +12,14 @@ from napari.layers import Labels, Layer
 from napari_llm4seg.gui import steps
 from napari_llm4seg.gui.controllers.ports import ExportSource
 from napari_llm4seg.gui.layers import classes_of, layer_id, own_metadata, volume_from_layer
-from napari_llm4seg.gui.results import edited
+from napari_llm4seg.gui.results import edited, slices_of
 
 
-def export_source(layer: Labels, scan: Layer | None) -> ExportSource:
+def export_source(layer: Labels, scan: Layer | None, frame: int | None = None) -> ExportSource:
     """Return the labels with classes and provenance, the scan, and whether a person edited them.
 
-    The labels are a copy, which painting does not change any more, unless they lie on the disk.
+    The labels are a copy, which painting does not change any more, unless they lie on the disk. Of a layer with
+    time points or channels, ``frame`` says which one is meant.
 
     Raises
     ------
@@ -26,12 +27,13 @@ def export_source(layer: Labels, scan: Layer | None) -> ExportSource:
         If a layer is no volume.
     """
     about = own_metadata(layer)
-    labels = volume_from_layer(layer)
+    labels = volume_from_layer(layer, frame)
     metadata = dict(labels.metadata)
     if classes_of(layer):
         metadata["classes"] = classes_of(layer)
-    if about.get("provenance"):
-        metadata["provenance"] = about["provenance"]
+    provenance = _of_frame(about.get("provenance"), frame)
+    if provenance:
+        metadata["provenance"] = provenance
     if steps.steps(layer):
         metadata["clean_up"] = steps.steps(layer)
     data = labels.data
@@ -39,9 +41,23 @@ def export_source(layer: Labels, scan: Layer | None) -> ExportSource:
         data = data.copy()
     return ExportSource(
         labels.with_data(data, metadata=metadata),
-        volume_from_layer(scan) if scan is not None else None,
-        "written" in about and isinstance(data, np.ndarray) and edited(layer),
+        volume_from_layer(scan, frame) if scan is not None else None,
+        "written" in about and isinstance(data, np.ndarray) and edited(layer, _slices(layer, frame)),
     )
+
+
+def _of_frame(provenance: Any, frame: int | None) -> Any:
+    """Return what made one frame of a result; nothing where no run did."""
+    if not provenance or "frames" not in provenance:
+        return provenance
+    source = provenance["frames"].get(str(frame))
+    return {**{k: v for k, v in provenance.items() if k != "frames"}, "source": source} if source else None
+
+
+def _slices(layer: Labels, frame: int | None) -> range | None:
+    """Return the slices of ``frame``, counted through all frames."""
+    each = slices_of(layer).per_frame
+    return None if frame is None else range(frame * each, (frame + 1) * each)
 
 
 def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:

@@ -138,3 +138,28 @@ def test_labels_that_a_person_painted_alone(tmp_path: Path) -> None:
     back = read(tmp_path / "m.tif")
     assert (back.kind, back.unit, back.spacing) == ("label", "mm", (1.0, 0.5, 0.25))
     assert back.metadata["classes"][0][:2] == (2, "label 2")
+
+
+def test_of_a_mask_of_time_points_the_one_on_show_is_written() -> None:
+    viewer = ViewerModel()
+    scan = viewer.add_image(np.arange(4 * 2 * 5 * 6, dtype=np.int16).reshape(4, 2, 5, 6), axis_labels=tuple("tzyx"))
+    handle = begin(viewer, scan, ResultSpec("model", "0" * 64, CLASSES, None, ()))
+    labels = np.zeros((5, 6), np.uint8)
+    labels[1, 2] = 4
+    handle.write(SlicePart(2 * 2 + 1, labels, None))
+    handle.finish({"checkpoint": "abc", "source": "of 1", "frames": {"1": "of 1", "2": "of 2"}})
+    layer = viewer.layers[handle.name]
+    with pytest.raises(InputError, match="holds 4 time points"):
+        export_source(layer, scan)
+    for frame, source in ((2, "of 2"), (1, "of 1"), (0, None)):
+        found = export_source(layer, scan, frame)
+        assert found.labels.grid == (2, 5, 6)
+        assert bool(found.labels.data[0, 1, 1, 2]) == (frame == 2)
+        assert found.scan is not None
+        np.testing.assert_array_equal(found.scan.data[0], scan.data[frame])
+        provenance = found.labels.metadata.get("provenance")
+        assert (provenance and provenance["source"]) == source
+        assert not found.edited
+    layer.data[2, 0, 0, 0] = 1
+    assert export_source(layer, scan, 2).edited
+    assert not export_source(layer, scan, 1).edited

@@ -118,7 +118,7 @@ class Run:
 
     def _joined(self, found: list[dict[str, Any]]) -> Mapping[str, Any]:
         """Return one provenance of all frames: the last one's, with every message once and every frame's source."""
-        if len(found) == 1:
+        if self.scan.frames == 1:
             return found[0]
         messages = dict.fromkeys(str(text) for each in found for text in each.get("messages", ()))
         sources = dict(zip(self.volumes, (each.get("source") for each in found), strict=True))
