@@ -200,7 +200,8 @@ class Export:
         self.csv("what_if", [effect.row() for effect in effects])
         self.report["what_if"] = [effect.row() for effect in effects]
         normal = fig.enlarged(seen, seen.frame.on_slice(seen.normal.labels) > 0)
-        panels = [fig.Panel("the mask", fig.outlined(fig.background(seen), normal, (255, 255, 255)))]
+        picture, aspect = fig.outlined(fig.background(seen), normal, (255, 255, 255)), fig.aspect_of(seen)
+        panels = [fig.Panel("the mask", picture, aspect=aspect)]
         for effect in effects:
             name = "difference_" + "".join(c if c.isalnum() else "_" for c in effect.name)
             self._map(name, difference_volume(seen, effect))
@@ -212,7 +213,7 @@ class Export:
                 picture[difference == value] = rgb
                 swatches.append((words, (rgb[0], rgb[1], rgb[2])))
             title = f"{effect.name}: Dice {effect.dice:.3f} with the mask"
-            panels.append(fig.Panel(title, picture, swatches=tuple(swatches), aspect=fig.aspect_of(seen)))
+            panels.append(fig.Panel(title, picture, swatches=tuple(swatches), aspect=aspect))
         self._figure("what_if", "What if: the mask with the layer changed", panels)
 
     def heads_table(self, table: Sequence[HeadRow]) -> None:
