@@ -78,7 +78,7 @@ class TrainingChild:
 
     @property
     def busy(self) -> str:
-        """What is under way or waits, the first of it: "load", "warm", "train" or ""."""
+        """What is under way or waits, the first of it: "load", "warm", "train", "new" or ""."""
         with self._lock:
             return next(iter(self._pending.values()), "")
 
@@ -150,6 +150,30 @@ class TrainingChild:
             If the process cannot be started, or nothing was loaded.
         """
         self._ask("train", project=str(project), out=str(out), scans=scans, config=config, name=name)
+
+    def train_new(
+        self,
+        project: Path,
+        out: Path,
+        classes: list[Message],
+        scans: list[str] | None = None,
+        *,
+        config: Message | None = None,
+        name: str = "",
+        **made: Any,
+    ) -> None:
+        """Train a new model of ``classes`` (``ClassSpec`` as JSON) on the project's corrections; needs no ``load``.
+
+        Parameters
+        ----------
+        project, out, scans, config, name
+            As for ``train``; what is told is of "new" instead of "train".
+        made
+            ``preset``, ``layer``, ``modality`` and ``device`` of ``engine.scratch.from_scratch``.
+        """
+        self.start()
+        facts = {"project": str(project), "out": str(out), "classes": classes, "scans": scans, "config": config}
+        self._send("new", **facts, name=name, **made)
 
     def stop(self) -> None:
         """End the training under way and keep the best weights so far."""

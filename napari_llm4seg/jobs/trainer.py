@@ -1,8 +1,8 @@
 """The training child: a process of its own that is kept warm, takes commands and tells how it goes.
 
-Both ways a JSON object per line: commands on standard input ("load", "warm", "train", "stop", "cancel"), events on what
-was standard output when it started; whatever libraries print goes to standard error. It only reads the project. It ends
-when its input does, so it never outlives the window.
+Both ways a JSON object per line: commands on standard input ("load", "warm", "train", "new", "stop", "cancel"), events
+on what was standard output when it started; whatever libraries print goes to standard error. It only reads the project.
+It ends when its input does, so it never outlives the window.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from typing import IO, TYPE_CHECKING, Any
 from napari_llm4seg.errors import Cancelled, LLM4SegError, one_line
 
 if TYPE_CHECKING:
+    from napari_llm4seg.config import FinetuneConfig
     from napari_llm4seg.engine.corrections import Corrections
     from napari_llm4seg.engine.finetune import Finetuned, Finetuner
+    from napari_llm4seg.engine.fit import Event
 
 # Exit status where the memory it was given did not suffice.
 OUT_OF_MEMORY = 12
@@ -88,7 +90,12 @@ class Trainer:
     def _carry_out(self, command: Message) -> None:
         what = command.pop("do")
         number = self._current = command.pop("number")
-        doing: dict[str, Callable[..., Message]] = {"load": self._load, "warm": self._warm, "train": self._train}
+        doing: dict[str, Callable[..., Message]] = {
+            "load": self._load,
+            "warm": self._warm,
+            "train": self._train,
+            "new": self._new,
+        }
         try:
             self.tell("finished", what=what, number=number, **doing[what](**command))
         except Cancelled:
@@ -106,12 +113,11 @@ class Trainer:
     def _load(self, model: str, config: Message | None = None, device: str = "auto") -> Message:
         """Build the checkpoint ``model`` (name or path), ready to be trained from."""
         from napari_llm4seg.checkpoint import Checkpoint, resolve
-        from napari_llm4seg.config import FinetuneConfig
         from napari_llm4seg.engine.finetune import Finetuner
 
         self._tuner = None  # two at once would take twice the memory
         checkpoint = Checkpoint.load(resolve(model))
-        self._tuner = Finetuner(checkpoint, FinetuneConfig.model_validate(config or {}), device)
+        self._tuner = Finetuner(checkpoint, settings(config), device)
         return {"digest": checkpoint.digest, "name": checkpoint.name}
 
     def _loaded(self) -> Finetuner:
@@ -130,32 +136,66 @@ class Trainer:
         self, project: str, out: str, scans: Sequence[str] | None = None, config: Message | None = None, name: str = ""
     ) -> Message:
         """Train on the corrections of ``scans``, replay those of others, and write the checkpoint into ``out``."""
-        from napari_llm4seg.config import FinetuneConfig
-        from napari_llm4seg.engine.fit import Event
-
         tuner = self._loaded()
         slices, others, locked = corrections(project, scans)
+        return keep(tuner.train(slices, settings(config), replay=others, **self._how(locked, name)), slices, Path(out))
 
-        def told(event: Event) -> None:
-            now = time.monotonic()
-            if event.kind == "step" and now - self._told_step < 1 / _STEPS_PER_SECOND:
-                return
-            self._told_step = now if event.kind == "step" else self._told_step
-            facts = asdict(event)
-            self.tell(facts.pop("kind"), **facts)
+    def _new(
+        self,
+        project: str,
+        out: str,
+        classes: list[Message],
+        scans: Sequence[str] | None = None,
+        config: Message | None = None,
+        name: str = "",
+        device: str = "auto",
+        **made: Any,
+    ) -> Message:
+        """Train a new model of ``classes`` on the corrections of ``scans``; ``made`` as for ``from_scratch``."""
+        from napari_llm4seg.config import ClassSpec
+        from napari_llm4seg.engine.scratch import SCRATCH, from_scratch
 
-        done = tuner.train(
-            slices,
-            None if config is None else FinetuneConfig.model_validate(config),
-            replay=others,
-            locked=locked,
-            name=name or None,
-            on_split=lambda train, held: self.tell("split", train=keys(train), held_back=keys(held)),
-            on_event=told,
-            cancel=self._cancel,
-            stop=self._stop,
-        )
-        return keep(done, slices, Path(out))
+        slices, _, locked = corrections(project, scans)
+        specs = [ClassSpec.model_validate(each) for each in classes]
+        how = self._how(locked, name or "new model") | made
+        return keep(from_scratch(specs, slices, settings(config) or SCRATCH, device=device, **how), slices, Path(out))
+
+    def _how(self, locked: frozenset[str], name: str) -> dict[str, Any]:
+        """Return what every training is given: what never trains, whom to tell, and when to end."""
+        return {
+            "locked": locked,
+            "name": name or None,
+            "on_split": lambda train, held: self.tell("split", train=keys(train), held_back=keys(held)),
+            "on_event": self._told,
+            "cancel": self._cancel,
+            "stop": self._stop,
+        }
+
+    def _told(self, event: Event) -> None:
+        now = time.monotonic()
+        if event.kind == "step" and now - self._told_step < 1 / _STEPS_PER_SECOND:
+            return
+        self._told_step = now if event.kind == "step" else self._told_step
+        facts = asdict(event)
+        self.tell(facts.pop("kind"), **facts)
+
+
+def settings(config: Message | None) -> FinetuneConfig | None:
+    """Return a ``FinetuneConfig`` from JSON, None where there is none.
+
+    Raises
+    ------
+    ConfigError
+        If a field is wrong.
+    """
+    from pydantic import ValidationError
+
+    from napari_llm4seg.config import FinetuneConfig, explain
+
+    try:
+        return None if config is None else FinetuneConfig.model_validate(config)
+    except ValidationError as error:
+        raise explain(error, "The training's settings") from error
 
 
 def keep(done: Finetuned, slices: Corrections, out: Path) -> Message:
@@ -208,7 +248,7 @@ def import_everything() -> None:
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance  # noqa: F401
     from monai.transforms import RandAffined  # noqa: F401
 
-    import napari_llm4seg.engine.finetune  # noqa: F401
+    import napari_llm4seg.engine.scratch  # noqa: F401
 
 
 def memory_words(limit_mb: float | None) -> str:

@@ -103,6 +103,19 @@ def test_stop_keeps_the_best_and_cancel_keeps_nothing(owner: Owner, folders: dic
     assert owner.until("finished")["what"] == "train"
 
 
+def test_a_new_model_is_made_too(owner: Owner, folders: dict[str, Path]) -> None:
+    classes = [{"value": 1, "name": "square"}]
+    owner.child.train_new(
+        folders["project"], folders["root"] / "new", classes, config=settings(parts="all"), preset="tiny", layer=None
+    )
+    assert owner.until("finished")["what"] == "new"
+    new = Checkpoint.load(folders["root"] / "new")
+    assert new.config.model.classes[0].name == "square"
+    owner.child.train(folders["project"], folders["root"] / "wrong", config={"parts": "head"})
+    failed = owner.events.get(timeout=PATIENCE)
+    assert (failed["event"], "parts" in failed["error"]) == ("failed", True)
+
+
 def test_what_cannot_be_done_is_said_and_the_child_lives_on(owner: Owner, folders: dict[str, Path]) -> None:
     for project, words in ((folders["root"] / "nowhere", "is no project"), (folders["model"], "is no project")):
         owner.child.train(project, folders["root"] / "never")
