@@ -24,6 +24,9 @@ from napari_llm4seg.volume import Volume
 if TYPE_CHECKING:
     from napari_llm4seg.predict.predictor import Predictor
 
+# Slices read between two words of progress.
+_TOLD_EVERY = 16
+
 
 class VolumeRun(Run):
     """A three-dimensional network's prediction.
@@ -111,6 +114,8 @@ class VolumeRun(Run):
             low, high = values.min(), values.max()
             known = self._range or (low, high)
             self._range = np.minimum(known[0], low), np.maximum(known[1], high)  # which keep NaN, as min and max do not
+            if self._done == 0 and len(self._read_before) % _TOLD_EVERY == 0:
+                self._tell()
         return values
 
     def _scale(self) -> Scale:
@@ -150,5 +155,7 @@ class VolumeRun(Run):
 
     def _tell(self) -> None:
         if self._progress is not None:
-            message = f"patch {self._done}/{self._total}" if self._done else "reading"
+            message = f"patch {self._done}/{self._total}"
+            if not self._done:
+                message = f"reading, {len(self._read_before)} slices" if self._read_before else "reading"
             self._progress(self._done, self._total, message)

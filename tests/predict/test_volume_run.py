@@ -156,6 +156,13 @@ def test_progress_counts_patches() -> None:
     assert [done for done, _, _ in said] == sorted(done for done, _, _ in said)
 
 
+def test_progress_says_when_the_whole_is_read_first() -> None:
+    said: list[tuple[int, int, str]] = []
+    predictor(intensity="zscore", batch=1).predict(scan((40, 8, 8)), progress=lambda *step: said.append(step))
+    assert [text for _, _, text in said[:4]] == ["reading", "reading, 16 slices", "reading, 32 slices", "patch 1/13"]
+    assert {done for done, _, text in said if text.startswith("reading")} == {0}
+
+
 def test_cancel_acts_between_patches_and_while_reading() -> None:
     for limit in (1, 4, 12):
         asked = iter(range(1000))

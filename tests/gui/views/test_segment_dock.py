@@ -112,6 +112,16 @@ def test_where_a_model_of_volumes_runs_is_no_choice(dock):
     assert "Each slice" in dock.options.mode.toolTip()
 
 
+def test_slices_along_another_axis_are_chosen(dock, actions):
+    dock.show_state(replace(READY, options=OptionsState(axis="coronal")))
+    assert dock.options.axis.currentText() == "coronal"
+    dock.options.axis.activated.emit(3)
+    assert actions.asked[-1] == ("set_option", "axis", "sagittal")
+    dock.show_state(replace(READY, options=OptionsState(axis_reason="A single image has no other slices.")))
+    assert not dock.options.axis.isEnabled()
+    assert dock.options.axis.toolTip() == "A single image has no other slices."
+
+
 def test_options_open_by_keyboard_and_report(qtbot, dock, actions):
     from qtpy.QtCore import Qt
 
