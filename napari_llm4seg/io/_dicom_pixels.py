@@ -21,7 +21,8 @@ Pair = tuple[float, float]
 # Their values are physical quantities; an inverted display must not turn them round.
 _QUANTITATIVE = ("CT", "PT", "NM")
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
-_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+_JPEG = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))
+_DECODERS = ("pylibjpeg", "pyjpegls", "pydicom", "pillow")
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # implicit and explicit little endian
 
 
@@ -129,30 +130,56 @@ def pixels_of(dataset: Any, name: str) -> Array:
 
 
 def _decoded(dataset: Any, name: str) -> Array:
+    """Return the stored values, by a decoder that does not end the whole process on damaged files, as GDCM does."""
     from pydicom.pixels.utils import pixel_array
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    try:
+    if not syntax.is_compressed:
         return np.asarray(pixel_array(dataset))
-    except (RuntimeError, NotImplementedError) as error:
-        if not syntax.is_compressed:
-            raise
-        if syntax == _JPEG_EXTENDED:
-            return _twelve_bit_jpeg(dataset)
-        raise InputError(
-            f"'{name}' is compressed as {syntax.name}, which cannot be decoded here, or it is damaged. "
-            "Export it uncompressed or as JPEG 2000."
-        ) from error
+    failed: Exception | None = None
+    for decoder in _decoders(syntax):
+        try:
+            if decoder == "imagecodecs":
+                return _jpeg(dataset)
+            return np.asarray(pixel_array(dataset, decoding_plugin=decoder))
+        except (RuntimeError, NotImplementedError, ValueError) as error:
+            failed = error
+    raise InputError(
+        f"'{name}' is compressed as {syntax.name}, which cannot be decoded here, or it is damaged. "
+        "Export it uncompressed or as JPEG 2000."
+    ) from failed
 
 
-def _twelve_bit_jpeg(dataset: Any) -> Array:
-    """Decode lossy JPEG of 12 bits, which none of pydicom's decoders can."""
+def _decoders(syntax: Any) -> list[str]:
+    from pydicom.pixels import get_decoder
+
+    try:
+        able = get_decoder(syntax).available_plugins
+    except NotImplementedError:
+        able = ()
+    found = [name for name in _DECODERS if name in able]
+    return [*found, "imagecodecs"] if syntax in _JPEG else found
+
+
+def _jpeg(dataset: Any) -> Array:
+    """Decode lossless JPEG, and lossy JPEG of 12 bits, which pydicom leaves to GDCM."""
     from imagecodecs import jpeg8_decode
     from pydicom.encaps import generate_frames
+    from pydicom.pixels.processing import convert_color_space
 
-    count = int(dataset.get("NumberOfFrames") or 1)
-    frames = [jpeg8_decode(frame) for frame in generate_frames(dataset.PixelData, number_of_frames=count)]
-    return np.stack(frames[:count])
+    count = int(number(dataset, "NumberOfFrames", 1))
+    colour = short(dataset, "SamplesPerPixel", 1) == 3
+    as_stored: dict[str, Any] = {"colorspace": "RGB", "outcolorspace": "RGB"} if colour else {}
+    coded = generate_frames(dataset.PixelData, number_of_frames=count)
+    array = np.stack([jpeg8_decode(frame, **as_stored) for _, frame in zip(range(count), coded, strict=False)])
+    photometric = text(dataset, "PhotometricInterpretation")
+    if colour and photometric.startswith("YBR"):
+        return np.asarray(convert_color_space(array, "YBR_FULL", "RGB", per_frame=True))
+    if short(dataset, "PixelRepresentation"):
+        array = array.view(f"i{array.itemsize}")
+        unused = array.itemsize * 8 - short(dataset, "BitsStored", 16)
+        array = (array << unused) >> unused
+    return array
 
 
 def _is_inverted(dataset: Any, photometric: str) -> bool:

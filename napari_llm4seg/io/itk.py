@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_llm4seg.errors import InputError, one_line
 from napari_llm4seg.io._classes import Named, as_metadata, code_of, named_classes
-from napari_llm4seg.io._files import PathLike, check_promise, existing, plain, reading, stem_of, suffix_of
+from napari_llm4seg.io._files import PathLike, check_promise, existing, plain, reading, stem_of
 from napari_llm4seg.io._time import TimeStack
 from napari_llm4seg.volume import Kind, Unit, Volume
 
@@ -50,8 +50,8 @@ def read(path: PathLike) -> Volume | TimeStack:
         fields = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
         affine, unit = _grid(image, path, fields)
         data = _five_axes(image, path.name)
+        segments = _segments(fields)
     metadata: dict[str, Any] = {"source_path": str(path), "messages": []}
-    segments = _segments(fields)
     kind: Kind = "intensity"
     if segments and data.dtype.kind in "ui" and data.shape[1] == 1:
         kind = "label"
@@ -71,14 +71,21 @@ def _image(path: Path) -> Any:
     try:
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
+        # Left to itself ITK tries every format it has, and one of them ends the process on some damaged files.
+        reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
         reader.ReadImageInformation()
-        if suffix_of(path) == ".nrrd":
+        if _is_nrrd(path):
             _check_size(path, reader)
         return reader.Execute()
     except RuntimeError as error:
         raise ValueError(one_line(ValueError(_IN_ITS_SOURCES.sub("", str(error))), 120)) from error
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(warn)
+
+
+def _is_nrrd(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"NRRD"
 
 
 def _grid(image: Any, path: Path, fields: Mapping[str, str]) -> tuple[npt.NDArray[np.float64], Unit]:
@@ -91,7 +98,7 @@ def _grid(image: Any, path: Path, fields: Mapping[str, str]) -> tuple[npt.NDArra
     matrix[:kept, :kept] = (np.array(image.GetDirection()).reshape(axes, axes) * spacing)[:kept, :kept]
     origin[:kept] = image.GetOrigin()[:kept]
     unit: Unit = "mm"
-    if suffix_of(path) in (".nrrd", ".nhdr"):
+    if _is_nrrd(path):
         factor = _nrrd_factor(_nrrd_header(path)[0])
         matrix, origin = matrix * factor, origin * factor
         if "NRRD_space" not in fields and (spacing == 1).all():

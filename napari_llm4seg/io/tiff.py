@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,6 +92,9 @@ def _check_complete(tiff: TiffFile, series: TiffPageSeries, path: Path) -> None:
         pages = list(series.pages)
         if any(page is None for page in pages):
             raise InputError(f"'{path.name}' is one part of an image in several files, and others are missing.")
+        short = next((page for page in pages if math.prod(page.chunked) > len(page.dataoffsets)), None)  # type: ignore[union-attr]
+        if short is not None:
+            raise InputError(f"'{path.name}' is damaged: its size needs more parts than it has. Export it again.")
         ends = [
             offset + count
             for page in pages

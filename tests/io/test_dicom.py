@@ -102,6 +102,21 @@ def test_other_files_called_dcm(tmp_path: Path, content: bytes) -> None:
         read(tmp_path / "x.dcm")
 
 
+@pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jpeg_gdcm.dcm"])
+def test_damage_that_ends_gdcm_with_the_whole_process_is_one_line(tmp_path: Path, name: str) -> None:
+    whole = bytearray((CARRIED / name).read_bytes())
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        damaged = bytearray(whole)
+        for place in rng.integers(len(whole) - 4000, len(whole), 40):
+            damaged[place] = int(rng.integers(256))
+        (tmp_path / "x.dcm").write_bytes(damaged)
+        try:
+            read(tmp_path / "x.dcm")
+        except InputError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - some damage changes values alone
+
+
 def test_name_without_suffix(tmp_path: Path) -> None:
     shutil.copy(CARRIED / "CT_small.dcm", tmp_path / "1.2.840.17")
     assert read(tmp_path / "1.2.840.17").name == "1.2.840.17"

@@ -285,6 +285,20 @@ def test_jpeg_of_the_old_kinds(tmp_path: Path, syntax: str, options: dict[str, A
     np.testing.assert_allclose(read(tmp_path).data[0].astype(int), values, atol=0 if lossless else 3)
 
 
+@pytest.mark.parametrize("used", [12, 16])
+def test_signed_values_in_lossless_jpeg(tmp_path: Path, used: int) -> None:
+    import imagecodecs
+    from pydicom.encaps import encapsulate
+
+    values = np.random.default_rng(0).integers(-(2 ** (used - 1)), 2 ** (used - 1), (40, 50)).astype(np.int16)
+    coded = imagecodecs.ljpeg_encode(values.view(np.uint16) & np.uint16(2**used - 1), bitspersample=used)
+    dataset = made(values, ImagePositionPatient=[0, 0, 0], BitsStored=used, HighBit=used - 1, **AXIAL)
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
+    dataset.PixelData = encapsulate([coded])
+    dataset["PixelData"].is_undefined_length = True
+    np.testing.assert_array_equal(read(save(dataset, tmp_path / "x.dcm")).data[0, 0], values)
+
+
 def depth_of(path: Path) -> float:
     return float(pydicom.dcmread(path).ImagePositionPatient[2])
 

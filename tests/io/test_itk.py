@@ -120,6 +120,19 @@ def test_cut_off_and_foreign(tmp_path: Path, name: str) -> None:
         assert "SimpleITK-build" not in str(caught.value)
 
 
+def test_damaged_segments_are_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.seg.nrrd", labels_on(np.eye(4), (2, 3, 4)))
+    whole = path.read_bytes()
+    for old, new in (
+        (b"Segment0_Color:=0.", b"Segment0_Color:=x."),
+        (b"Segment0_LabelValue:=1", b"Segment0_LabelValue:=?"),
+    ):
+        assert old in whole
+        path.write_bytes(whole.replace(old, new))
+        with pytest.raises(InputError, match=r"m\.seg\.nrrd"):
+            read(path)
+
+
 def test_data_file_that_is_missing(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(VALUES), str(tmp_path / "v.mhd"))
     (tmp_path / "v.raw").unlink()

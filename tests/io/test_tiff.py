@@ -103,6 +103,18 @@ def test_time_points(tmp_path: Path, axes: str, flavour: str) -> None:
         read(tmp_path / "x.tif")
 
 
+def test_a_size_that_needs_more_parts_than_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, np.zeros((40, 30), np.uint8), compression="zlib", rowsperstrip=20)
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages.first.tags["ImageLength"].valueoffset
+    content = bytearray(path.read_bytes())
+    content[place : place + 4] = (20_000_000).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="needs more parts"):
+        read(path)
+
+
 def test_more_axes_than_a_scan_has(tmp_path: Path) -> None:
     array = np.zeros((2, 3, 4, 6, 7), np.uint8)
     tifffile.imwrite(tmp_path / "x.tif", array, metadata={"axes": "QIZYX"}, photometric="minisblack")
