@@ -35,8 +35,8 @@ class Band:
     def __init__(self, before: int, after: int, antialias: bool, reverse: bool = False) -> None:
         self._columns = np.full((after, 2), (before, 0))  # first and the one after the last
         entries: list[tuple[Tensor, Tensor]] = []
-        for start in range(0, before, self._BLOCK):
-            stop = min(before, start + self._BLOCK)
+        starts = list(range(0, max(1, before - 1), self._BLOCK))  # no block of one column: torch 2.13 gives zeros then
+        for start, stop in zip(starts, [*starts[1:], before], strict=True):
             identity = torch.zeros(before, stop - start)
             identity[start:stop] = torch.eye(stop - start)
             part: Tensor = F.interpolate(

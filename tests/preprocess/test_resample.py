@@ -3,7 +3,7 @@ from __future__ import annotations
 from unittest import mock
 
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from napari_llm4seg.preprocess.resample import Band, resampling
@@ -17,6 +17,8 @@ from napari_llm4seg.preprocess.resample import Band, resampling
     reverse=st.booleans(),
     cut=st.tuples(st.integers(0, 39), st.integers(1, 40)),
 )
+@example(before=22, after=2, antialias=True, reverse=False, cut=(0, 2))
+@example(before=8, after=3, antialias=True, reverse=True, cut=(0, 3))
 def test_a_band_is_the_matrix_without_its_zeros(
     before: int, after: int, antialias: bool, reverse: bool, cut: tuple[int, int]
 ) -> None:
