@@ -17,8 +17,10 @@ from torch import Tensor
 
 from napari_llm4seg.activations.inspection import Answer, Inspection
 from napari_llm4seg.activations.replay import Cancel, OnProgress, Replay
+from napari_llm4seg.config import LayerRef
 from napari_llm4seg.errors import ConfigError, InputError
 from napari_llm4seg.metrics import dice
+from napari_llm4seg.models.block import LLMBlock
 from napari_llm4seg.models.inventory import layer_width, layers_at_hand, name_of, resolve_layer
 from napari_llm4seg.models.llm_layer import LLMLayer
 from napari_llm4seg.models.packs import find_pack
@@ -83,16 +85,19 @@ def randomise(inspection: Inspection, seed: int = 0, cancel: Cancel | None = Non
     return _run(inspection, [f"random layer (seed {seed})"], lambda replay: replay.with_layers(layers), cancel)[0]
 
 
-def swap(inspection: Inspection, source: str, index: int | None = None, cancel: Cancel | None = None) -> Effect:
+def swap(
+    inspection: Inspection, source: str | LayerRef, index: int | None = None, cancel: Cancel | None = None
+) -> Effect:
     """Return the mask with another layer at hand.
 
     Parameters
     ----------
     inspection : Inspection
-    source : str
-        As ``models.inventory.resolve_layer`` takes it: a language model's name, ``hf:ORG/REPO``, ``random:NAME``...
+    source : str or LayerRef
+        As ``models.inventory.resolve_layer`` takes it: a language model's name, ``hf:ORG/REPO``, ``random:NAME``...;
+        or one of ``swappable``.
     index : int, optional
-        0-based layer.
+        0-based layer, for a name.
 
     Raises
     ------
@@ -101,20 +106,21 @@ def swap(inspection: Inspection, source: str, index: int | None = None, cancel: 
     ConfigError
         If its width is not that of the adapters.
     """
-    ref = resolve_layer(source, index)
-    layer = find_pack(ref).build()
+    ref = resolve_layer(source, index) if isinstance(source, str) else source
+    layer = find_pack(ref, inspection.predictor.checkpoint.path).build()
     name = f"layer {ref.index} of {name_of(ref)}"
     return _run(inspection, [name], lambda replay: replay.with_layers([layer]), cancel)[0]
 
 
-def swappable(inspection: Inspection) -> list[tuple[str, int]]:
-    """Return the layers at hand that fit the adapters, as (source, index) for ``swap``, without those that ran."""
-    block = inspection.predictor.checkpoint.config.model.block
-    if block is None:
+def swappable(inspection: Inspection) -> list[LayerRef]:
+    """Return the layers at hand that fit the adapters, for ``swap``, without the checkpoint's own and random ones."""
+    block = getattr(inspection.predictor.net, "block", None)
+    if not isinstance(block, LLMBlock):
         return []
-    own = set(block.layers)
-    fitting = [each.ref for each in layers_at_hand() if each.ref not in own and layer_width(each.ref) == block.hidden]
-    return [(name_of(ref), ref.index) for ref in fitting if not ref.repository.startswith("random/")]
+    own = set(block.config.layers)
+    near = inspection.predictor.checkpoint.path
+    there = [each.ref for each in layers_at_hand(near) if not each.ref.repository.startswith("random/")]
+    return [ref for ref in dict.fromkeys(there) if ref not in own and layer_width(ref) == block.hidden]
 
 
 def knock_out(inspection: Inspection, head: int, layer: int = 1, cancel: Cancel | None = None) -> Effect:

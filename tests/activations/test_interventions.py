@@ -24,10 +24,12 @@ from napari_llm4seg.activations.interventions import (
 )
 from napari_llm4seg.errors import Cancelled, CheckpointError, ConfigError, InputError
 from napari_llm4seg.models.llm4seg import LLM4SegNet
+from napari_llm4seg.models.llm_layer import LLMLayer
+from napari_llm4seg.models.packs import write_pack
 from napari_llm4seg.predict import Predictor
 from napari_llm4seg.volume import Volume
 from tests.activations.test_recorder import network
-from tests.models.base import SPEC
+from tests.models.base import LANGUAGE_MODEL, SPEC
 from tests.predict.helpers import checkpoint
 
 
@@ -192,7 +194,23 @@ def test_other_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match="Fetch it"):
         swap(seen, "smollm2-135m", 3)
     assert swappable(seen) == []
+    other = LLMLayer.random(SPEC, 21)
+    pack = write_pack(
+        tmp_path / "layers" / "other",
+        other.state_dict(),
+        LANGUAGE_MODEL,
+        repository="made/other",
+        revision="1",
+        index=4,
+    )
+    assert swappable(seen) == [pack.ref]
+    effect = swap(seen, pack.ref)
+    assert effect.name == "layer 4 of made/other"
     assert state(net) == before
+    net.swap_layers([other])
+    wanted = inspected(net).normal
+    np.testing.assert_allclose(effect.answer.probabilities, wanted.probabilities, rtol=1e-4, atol=1e-6)
+    assert np.array_equal(swap(seen, "hf:made/other", 4).answer.labels, effect.answer.labels)
 
 
 def test_without_layers_only_the_adapters_are_left() -> None:

@@ -37,6 +37,7 @@ class FakeCheckpoint:
     """What ``Predictor`` needs of a ``Checkpoint``, around any module."""
 
     digest = "0" * 64
+    path = None
 
     def __init__(self, config: CheckpointConfig, net: nn.Module) -> None:
         self.config, self._net = config, net
