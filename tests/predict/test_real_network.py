@@ -100,11 +100,13 @@ def test_batches_and_order_change_nothing(checkpoint: Checkpoint, volume: Volume
 def test_a_saved_checkpoint_loads_by_path_and_predicts_the_same(
     checkpoint: Checkpoint, volume: Volume, tmp_path: Path
 ) -> None:
-    loaded = load_model(checkpoint.save(tmp_path / "model"), "cpu")
+    path = checkpoint.save(tmp_path / "model")
+    loaded = load_model(path, "cpu")
     found = loaded.predict(volume)
     expected = Predictor(checkpoint, "cpu").predict(volume)
     np.testing.assert_array_equal(found.probabilities, expected.probabilities)
-    assert found.provenance["checkpoint"] == {"name": "untrained", "sha256": checkpoint.digest}
+    about = {"name": "untrained", "sha256": checkpoint.digest, "reference": str(path)}
+    assert found.provenance["checkpoint"] == about
     block = checkpoint.config.model.block
     assert block is not None
     assert found.provenance["frozen_layers"] == [block.layers[0].model_dump()]
