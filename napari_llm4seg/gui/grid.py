@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from napari.layers import Layer
 
 _KINDS = {"t": "time point", "time": "time point", "c": "channel", "ch": "channel", "channel": "channel"}
@@ -112,7 +113,23 @@ def on_show(viewer: Any, layer: Layer, axis: int = 0) -> tuple[int, int]:
     grid = SliceGrid(grid_shape(layer), axis)
     if len(grid.shape) < 3:
         return 0, 0
-    point = np.asarray(layer.world_to_data(np.asarray(viewer.dims.point, dtype=float)))
+    point = index_on_show(viewer, layer)
     at = [int(np.clip(np.round(value), 0, size - 1)) for value, size in zip(point, grid.shape, strict=False)]
     frame = int(np.ravel_multi_index(at[: len(grid.lead)], grid.lead)) if grid.lead else 0
     return frame, at[len(grid.lead) + axis]
+
+
+def index_on_show(viewer: Any, layer: Layer) -> npt.NDArray[np.float64]:
+    """Return the layer's index, a number for each of its axes, at the viewer's position.
+
+    Of a layer that lies askew napari shows the slice that the part of the affine along its sliders alone gives.
+    """
+    world = np.asarray(viewer.dims.point, dtype=float)[-layer.ndim :]
+    at = np.asarray(layer.world_to_data(world), dtype=float)
+    hidden = [axis - viewer.dims.ndim + layer.ndim for axis in viewer.dims.not_displayed]
+    hidden = [axis for axis in hidden if axis >= 0]
+    if hidden:
+        only = np.zeros(layer.ndim)
+        only[hidden] = world[hidden]
+        at[hidden] = np.asarray(layer.world_to_data(only), dtype=float)[hidden]
+    return at

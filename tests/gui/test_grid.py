@@ -60,3 +60,22 @@ def test_what_is_on_show_along_any_axis():
     assert grid.on_show(viewer, layer, 1) == (3, 5)
     flat = viewer.add_image(np.zeros((8, 9)))
     assert grid.on_show(viewer, flat) == (0, 0)
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+@pytest.mark.parametrize("degrees", [0, 7, 20])
+def test_the_slice_on_show_of_a_tilted_scan_is_the_one_that_napari_draws(degrees):
+    viewer = ViewerModel()
+    turn = np.deg2rad(degrees)
+    affine = np.eye(4)
+    affine[:2, :2] = [[3 * np.cos(turn), -np.sin(turn)], [3 * np.sin(turn), np.cos(turn)]]
+    affine[:3, 3] = -40, 25, 10
+    layer = viewer.add_image(np.arange(1.0, 9)[:, None, None] * np.ones((8, 32, 32)), affine=affine)
+    seen = 0
+    for step in range(12):
+        viewer.dims.set_point(0, float(affine[0, 3] + 2.9 * step - 10))
+        drawn = np.unique(layer._slice.image.raw)
+        if drawn.size == 1 and drawn[0] > 0:
+            assert grid.on_show(viewer, layer)[1] == drawn[0] - 1
+            seen += 1
+    assert seen >= 4
