@@ -19,6 +19,8 @@ from napari_llm4seg.volume import Unit, Volume
 
 # Everything this plugin keeps in a layer's metadata lies under this key.
 KEY = "napari_llm4seg"
+# The role, in there, of layers that show what an inspection found.
+INSPECTION = "inspection"
 _PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 # What a volume's metadata say of the file it came from.
 _OF_THE_FILE = ("source_path", "series", "series_choice", "time", "stack_axis", "nifti", "dicom")
@@ -98,8 +100,13 @@ def set_classes(layer: Labels, classes: tuple[tuple[int, str, str], ...]) -> Non
 
 
 def is_scan(layer: Layer) -> bool:
-    """Return whether ``layer`` is an image that a person opened, not a probability layer of ours."""
-    return isinstance(layer, Image) and own_metadata(layer).get("role") != "probability"
+    """Return whether ``layer`` is an image that a person opened, not a probability or a map of ours."""
+    return isinstance(layer, Image) and own_metadata(layer).get("role") not in ("probability", INSPECTION)
+
+
+def is_mask(layer: Layer) -> bool:
+    """Return whether ``layer`` holds labels to measure and correct, not what an inspection drew."""
+    return isinstance(layer, Labels) and own_metadata(layer).get("role") != INSPECTION
 
 
 def modality_of(layer: Layer) -> str:

@@ -17,6 +17,7 @@ from napari_llm4seg.gui.layers import (
     classes_of,
     find_layer,
     in_mm,
+    is_mask,
     layer_id,
     n_slices,
     own_metadata,
@@ -53,14 +54,14 @@ class NapariMasks:
 
     def masks(self) -> list[MaskInfo]:
         scans = self._scans()
-        return [_info(layer, scans) for layer in self._viewer.layers if isinstance(layer, Labels)]
+        return [_info(layer, scans) for layer in self._viewer.layers if is_mask(layer)]
 
     def _scans(self) -> dict[str, Layer]:
         return {layer_id(layer): layer for layer in self._viewer.layers if not isinstance(layer, Labels)}
 
     def selected_mask(self) -> str | None:
         active = self._viewer.layers.selection.active
-        return layer_id(active) if isinstance(active, Labels) else None
+        return layer_id(active) if active is not None and is_mask(active) else None
 
     def current_slice(self, layer_id: str) -> int:
         return slice_on_show(self._viewer, self._layer(layer_id))

@@ -11,12 +11,14 @@ from napari_llm4seg.gui.controllers.classes import ClassController
 from napari_llm4seg.gui.controllers.clean_up import CleanUpController
 from napari_llm4seg.gui.controllers.correct import CorrectController
 from napari_llm4seg.gui.controllers.export import ExportController
+from napari_llm4seg.gui.controllers.inspect import InspectController
 from napari_llm4seg.gui.controllers.masks import MaskController
 from napari_llm4seg.gui.controllers.measure import MeasureController
 from napari_llm4seg.gui.controllers.ports import ModelSource
 from napari_llm4seg.gui.controllers.segment import SegmentController
 from napari_llm4seg.gui.controllers.window import WindowController
 from napari_llm4seg.gui.dock import Docked, OpenDock, Part, open_beside
+from napari_llm4seg.gui.inspect_port import NapariInspect
 from napari_llm4seg.gui.layer_tuples import LayerTuple, layers_of
 from napari_llm4seg.gui.mask_port import NapariMasks
 from napari_llm4seg.gui.models import SAMPLES, Models, sample
@@ -24,15 +26,18 @@ from napari_llm4seg.gui.review_port import NapariReview
 from napari_llm4seg.gui.state.session import Session, session_for
 from napari_llm4seg.gui.viewer_port import NapariPort
 from napari_llm4seg.gui.views.correct_dock import CorrectWidget
+from napari_llm4seg.gui.views.inspect_dock import InspectWidget
 from napari_llm4seg.gui.views.segment_dock import SegmentWidget
 from napari_llm4seg.gui.window_port import NapariWindows
 
 if TYPE_CHECKING:
     import napari
 
-SEGMENT, CORRECT = "Segment", "Correct & Retrain"
+SEGMENT, CORRECT, INSPECT = "Segment", "Correct & Retrain", "Inspect"
 # A stroke of the brush is taken up this long after it ended, with those that follow at once.
 _STROKE_SECONDS = 0.15
+# A slice is recorded this long after the viewer came to it: scrolling through a stack records where it ends.
+_SLICE_SECONDS = 0.25
 
 
 class SegmentDock(Docked, SegmentWidget):
@@ -92,6 +97,30 @@ class CorrectDock(Docked, CorrectWidget):
             self.make_soon(_STROKE_SECONDS),
         )
         self.begin((OpenDock(session, CORRECT), self.review))
+        if SEGMENT not in session.docks:
+            self.dispatcher.post(lambda: open_beside(napari_viewer, SEGMENT))
+
+
+class InspectDock(Docked, InspectWidget):
+    """The **Inspect** dock widget; it opens the Segment dock beside it, whose scan, model and slice it follows.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        session = session_for(napari_viewer)
+        self.controller = InspectController(
+            session,
+            NapariInspect(napari_viewer),
+            self,
+            self.make_runner,
+            session.settings,
+            self.make_soon(_SLICE_SECONDS),
+        )
+        self.begin((OpenDock(session, INSPECT), self.controller))
         if SEGMENT not in session.docks:
             self.dispatcher.post(lambda: open_beside(napari_viewer, SEGMENT))
 

@@ -111,15 +111,7 @@ class ModelLoader:
 
     def config(self) -> PredictConfig:
         """Return the model's own configuration with the person's changes on top."""
-        own = self.own_config()
-        changes = {k: v for k, v in self._settings.options.items() if k in PredictConfig.model_fields}
-        if not changes:
-            return own
-        try:
-            return PredictConfig(**{**own.model_dump(), **changes})
-        except ValueError:  # settings edited by hand
-            self._settings.options = {}
-            return own
+        return with_options(self.own_config(), self._settings)
 
     def _listed(self, catalogue: Catalogue) -> None:
         self.loading = False
@@ -166,3 +158,15 @@ class ModelLoader:
     def _stopped(self) -> None:
         self.loading = False
         self._on_change()
+
+
+def with_options(own: PredictConfig, settings: Settings) -> PredictConfig:
+    """Return a model's own configuration with a person's changes on top."""
+    changes = {k: v for k, v in settings.options.items() if k in PredictConfig.model_fields}
+    if not changes:
+        return own
+    try:
+        return PredictConfig(**{**own.model_dump(), **changes})
+    except ValueError:  # settings edited by hand
+        settings.options = {}
+        return own

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_llm4seg.gui.views.abstract.correct import CorrectActions, CorrectState, OfferState, ProjectState
 from napari_llm4seg.gui.views.slice_strip import SliceStrip
-from napari_llm4seg.gui.views.widgets import ChoiceBox, Line, MessageLine, button, show_button
+from napari_llm4seg.gui.views.widgets import ChoiceBox, Line, MessageLine, button, show_button, show_words, wrapped
 
 _WIDTH = 320
 _FOCUS = "QPushButton:focus, QComboBox:focus, QToolButton:focus, QCheckBox:focus, QRadioButton:focus" + (
@@ -217,20 +217,3 @@ class CorrectWidget(QWidget):
         path, _ = QFileDialog.getOpenFileName(self, "Import a project", "", _ZIP)
         if path:
             self._do("import_project", Path(path))
-
-
-def wrapped() -> QLabel:
-    """Return a label that breaks its lines rather than making the dock wider."""
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-    label.setMinimumWidth(1)
-    return label
-
-
-def show_words(label: QLabel, text: str) -> None:
-    """Show ``text``, or nothing at all where there is none."""
-    if text != label.text():
-        label.setText(text)
-    label.setVisible(bool(text))

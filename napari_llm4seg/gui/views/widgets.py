@@ -259,3 +259,20 @@ def show_button(shown: QPushButton, state: ButtonState) -> None:
     shown.setEnabled(state.enabled)
     shown.setToolTip(state.tooltip)
     shown.setVisible(state.visible)
+
+
+def wrapped() -> QLabel:
+    """Return a label that breaks its lines rather than making the dock wider."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+    label.setMinimumWidth(1)
+    return label
+
+
+def show_words(label: QLabel, text: str) -> None:
+    """Show ``text``, or nothing at all where there is none."""
+    if text != label.text():
+        label.setText(text)
+    label.setVisible(bool(text))

@@ -1,0 +1,77 @@
+"""How to read a view: one line above it, and the page that says more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QTextCursor
+from qtpy.QtWidgets import QDialog, QLabel, QSizePolicy, QTextBrowser, QVBoxLayout, QWidget
+
+from napari_llm4seg.activations.reading import VIEWS, page
+
+
+class ReadingLine(QLabel):
+    """A view's line, ending in a link that opens the page at the view's section.
+
+    Parameters
+    ----------
+    view : str
+        A key of ``napari_llm4seg.activations.reading.VIEWS``.
+    """
+
+    def __init__(self, view: str) -> None:
+        super().__init__()
+        self.view = view
+        self.setWordWrap(True)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.setMinimumWidth(1)
+        self.setTextFormat(Qt.TextFormat.RichText)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+        said = VIEWS[view].line
+        self.setText(f'{said} <a href="{VIEWS[view].anchor}" style="color: #56B4E9">How to read it</a>')
+        self.setAccessibleName(said)
+        self.linkActivated.connect(lambda anchor: open_page(self, self.view))
+
+
+class Page(QDialog):
+    """The page on reading maps, open at one of its sections."""
+
+    def __init__(self, parent: QWidget, view: str) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("How to read these maps")
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.text = QTextBrowser()
+        self.text.setOpenExternalLinks(True)
+        self.text.setMarkdown(page().read_text(encoding="utf-8"))
+        rows = QVBoxLayout(self)
+        rows.addWidget(self.text)
+        self._view = view
+
+    def sizeHint(self) -> QSize:
+        return QSize(560, 600)
+
+    def show_section(self, view: str) -> None:
+        """Scroll so that the view's heading stands on top."""
+        heading = VIEWS[view].section
+        block = self.text.document().begin()
+        while block.isValid():
+            if block.text().strip() == heading and block.blockFormat().headingLevel() > 0:
+                break
+            block = block.next()
+        if block.isValid():
+            self.text.setTextCursor(QTextCursor(block))
+            bar = self.text.verticalScrollBar()
+            bar.setValue(bar.value() + self.text.cursorRect().top() - 4)
+
+    def showEvent(self, event: Any) -> None:
+        """Scroll only now: before, the lines are not laid out at the width that they have."""
+        super().showEvent(event)
+        self.show_section(self._view)
+
+
+def open_page(parent: QWidget, view: str) -> Page:
+    """Open the page beside the window."""
+    opened = Page(parent.window(), view)
+    opened.show()
+    return opened
