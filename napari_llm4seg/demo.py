@@ -66,7 +66,8 @@ def has_screen() -> bool:
 
 def segment(volume: Volume, out: Path) -> tuple[Path, Path]:
     """Segment ``volume`` with the starter and write mask and overlay picture into ``out``; say where they lie."""
-    from napari_llm4seg.cli.segment import in_words, open_model
+    from napari_llm4seg.cli.predictor import open_model
+    from napari_llm4seg.cli.segment import in_words
     from napari_llm4seg.io import write
     from napari_llm4seg.io.raster import write_overlay
     from napari_llm4seg.labels.measure import sizes

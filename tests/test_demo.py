@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from napari_llm4seg import demo
-from napari_llm4seg.cli.segment import DEFAULT_MODEL
+from napari_llm4seg.cli.predictor import DEFAULT_MODEL
 from napari_llm4seg.io import read
 from tests.cli.helpers import save_model
 
@@ -26,7 +26,7 @@ def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The default model, whatever is shipped: one that says "lesion" everywhere."""
     path = save_model(tmp_path / "model", DEFAULT_MODEL, 2.0)
-    monkeypatch.setattr("napari_llm4seg.cli.segment.default_model", lambda: str(path))
+    monkeypatch.setattr("napari_llm4seg.cli.predictor.default_model", lambda: str(path))
     return path
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from napari_llm4seg.cli.console import FAILED, Json, WrongUse, guarded, line, print_json, table
-from napari_llm4seg.cli.segment import Model
+from napari_llm4seg.cli.predictor import Model
 
 
 @guarded

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_llm4seg.cli.console import FAILED, Device, Json, ProgressLine, guarded, line, print_json
-from napari_llm4seg.cli.segment import Model, open_model
+from napari_llm4seg.cli.predictor import Model, open_model
 
 
 @guarded

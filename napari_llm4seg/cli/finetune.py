@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_llm4seg.cli.console import Device, Json, ProgressLine, WrongUse, duration, guarded, line, print_json
-from napari_llm4seg.cli.segment import Model, default_model
+from napari_llm4seg.cli.predictor import Model, default_model
 from napari_llm4seg.errors import InputError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from napari_llm4seg.cli.console import FAILED, Device, Json, ProgressLine, WrongUse, guarded, line, print_json
-from napari_llm4seg.cli.segment import Model, along, open_model
+from napari_llm4seg.cli.predictor import Model, along, open_model
 
 if TYPE_CHECKING:
     from napari_llm4seg.activations.export import Export

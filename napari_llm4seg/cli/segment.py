@@ -22,20 +22,14 @@ from napari_llm4seg.cli.console import (
     line,
     print_json,
 )
-from napari_llm4seg.errors import Cancelled, CheckpointError, InputError
+from napari_llm4seg.cli.outputs import check_use, names_a_file
+from napari_llm4seg.cli.predictor import Model, along, open_model
+from napari_llm4seg.errors import Cancelled, InputError
 
 if TYPE_CHECKING:
+    from napari_llm4seg.io.cases import CaseFile
     from napari_llm4seg.predict import Predictor
     from napari_llm4seg.volume import Prediction, Volume
-
-# Those of io.WRITERS, which is not imported here because it brings numpy.
-FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".dcm", ".zarr", ".tif", ".tiff", ".npy", ".png", ".json")
-DEFAULT_MODEL = "breast-ultrasound"
-
-Model = Annotated[
-    str | None,
-    typer.Option("--model", "-m", metavar="NAME|PATH|hf:ORG/REPO", help="The model; see 'llm4seg models list'."),
-]
 
 
 @guarded
@@ -94,28 +88,38 @@ def segment(
     if not inputs or out is None:
         raise WrongUse("INPUT... and -o OUT are needed: the scans, and a folder or file for their masks.")
     single = names_a_file(out)
-    _check_use(inputs, out, single, overlay, probabilities)
+    check_use(inputs, out, single, overlay, probabilities)
     if out.suffix.lower() == ".json" and single:
         from napari_llm4seg.cli.coco import run_coco
 
         return run_coco(along(open_model(model, device), axis), inputs, out, time_point, as_json)
-    folder = inputs[0] if len(inputs) == 1 and inputs[0].is_dir() and series is None else None
-    if folder is not None:
-        from napari_llm4seg.cli.batch import cases_of, run_folder
+    batch = _batch(inputs, out, series)
+    if batch and (single or overlay or probabilities or time_point is not None):
+        raise WrongUse(
+            f"'{inputs[0]}' holds {len(batch)} scans; give a folder with -o, and one scan for other options."
+        )
+    if batch:
+        from napari_llm4seg.cli.batch import run_folder
 
-        batch = cases_of(folder, out)
-        if batch and (single or overlay or probabilities or time_point is not None):
-            raise WrongUse(
-                f"'{folder}' holds {len(batch)} scans; give a folder with -o, and one scan for other options."
-            )
-        if batch:
-            return run_folder(along(open_model(model, device), axis), batch, out, as_json)
+        return run_folder(along(open_model(model, device), axis), batch, out, as_json)
+    extras = Extras(overlay, probabilities, series, time_point)
+    return _each(along(open_model(model, device), axis), inputs, out, single, extras, as_json)
+
+
+def _batch(inputs: Sequence[Path], out: Path, series: str | None) -> list[CaseFile]:
+    """Return the cases of a folder that is not one scan; none where scans were given one by one."""
+    if len(inputs) != 1 or not inputs[0].is_dir() or series is not None:
+        return []
+    from napari_llm4seg.cli.batch import cases_of
+
+    return cases_of(inputs[0], out)
+
+
+def _each(predictor: Predictor, inputs: Sequence[Path], out: Path, single: bool, extras: Extras, as_json: bool) -> int:
     started = time.monotonic()
-    predictor = along(open_model(model, device), axis)
     taken: set[Path] = set()
     cases = []
     for path in inputs:
-        extras = Extras(overlay, probabilities, series, time_point)
         cases.append(_case(predictor, path, out, single, extras, taken))
         if not as_json:
             _say(cases[-1])
@@ -145,99 +149,6 @@ class Extras:
     probabilities: Path | None = None
     series: str | None = None
     time: int | None = None
-
-
-def names_a_file(out: Path) -> bool:
-    """Return whether ``out`` names a file by its suffix; what exists as a folder, or has no suffix, is a folder.
-
-    Raises
-    ------
-    typer.BadParameter
-        For a suffix that cannot be written.
-    """
-    name = out.name.lower()
-    if name.endswith(".zarr") and (not out.exists() or (out / "zarr.json").exists()):
-        return True  # a folder that is written as one file
-    if out.is_dir() or not out.suffix:
-        if out.is_file():
-            raise WrongUse(f"'{out}' is a file without a suffix; give a folder or one of {_known()}.")
-        return False
-    if name.endswith(FORMATS):
-        return True
-    # a dot may be part of a folder's name, as in "results.2026-11"
-    if out.suffix[1:].isalpha() or out.is_file():
-        raise WrongUse(f"'{out}': {out.suffix} cannot be written; use {_known()}, or make that folder first.")
-    return False
-
-
-def _known() -> str:
-    return ".nii.gz, .nrrd, .mha, .dcm (DICOM-SEG), .zarr, .tif, .npy; .png or .json (COCO) for single slices"
-
-
-def _check_use(
-    inputs: Sequence[Path], out: Path, single: bool, overlay: Path | None, probabilities: Path | None
-) -> None:
-    coco = out.suffix.lower() == ".json" and single
-    if coco and (overlay or probabilities):
-        raise WrongUse("--overlay and --probabilities do not go with COCO annotations; give a folder with -o.")
-    if single and len(inputs) > 1 and not coco:
-        raise WrongUse(f"{len(inputs)} scans need a folder for their masks; '{out}' is one file.")
-    if (overlay or probabilities) and len(inputs) > 1:
-        raise WrongUse("--overlay and --probabilities are for one scan at a time.")
-    if overlay is not None and overlay.suffix.lower() != ".png":
-        raise WrongUse(f"--overlay '{overlay}': the picture is a PNG; give a name that ends in .png.")
-    if probabilities is not None and not probabilities.name.lower().endswith((".nii.gz", ".nii", ".npy")):
-        raise WrongUse(f"--probabilities '{probabilities}': use .nii.gz or .npy.")
-    sources = {path.resolve() for path in inputs}
-    for path in (out if single else None, overlay, probabilities):
-        if path is not None and path.resolve() in sources:
-            raise WrongUse(f"'{path}' is the scan itself; give the result another name.")
-
-
-def open_model(name: str | None, device: str) -> Predictor:
-    """Load the named model, or the one starter that is the default.
-
-    Raises
-    ------
-    CheckpointError
-        Where there is no such model, or several and none is the default.
-    """
-    from napari_llm4seg.predict import load_model
-
-    return load_model(name or default_model(), device)
-
-
-def along(predictor: Predictor, axis: str | None) -> Predictor:
-    """Return ``predictor`` for slices of the plane ``axis``; as the model says where none is given.
-
-    Raises
-    ------
-    typer.BadParameter
-        If there is no such plane, or the model sees no slices.
-    """
-    if axis is None:
-        return predictor
-    from napari_llm4seg.config import PredictConfig
-    from napari_llm4seg.planes import PLANES
-
-    if axis not in PLANES:
-        raise WrongUse(f"--axis '{axis}': there are {', '.join(PLANES)}.")
-    if predictor.volumetric:
-        raise WrongUse(f"--axis is for 2-D models; '{predictor.checkpoint.name}' sees volumes, whatever their slices.")
-    return predictor.with_config(PredictConfig(**predictor.config.model_dump() | {"axis": axis}))
-
-
-def default_model() -> str:
-    """Return the name of the model that is used where none is given."""
-    from napari_llm4seg.checkpoint import starters
-
-    names = [entry.name for entry in starters()]
-    if DEFAULT_MODEL in names:
-        return DEFAULT_MODEL
-    if len(names) == 1:
-        return names[0]
-    listed = f"choose one of {', '.join(names)}" if names else "none is installed; give a checkpoint's path"
-    raise CheckpointError(f"--model is needed: {listed}.")
 
 
 def _case(

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from napari_llm4seg.cli.segment import FORMATS, _target, names_a_file
+from napari_llm4seg.cli.outputs import FORMATS, names_a_file
+from napari_llm4seg.cli.segment import _target
 from napari_llm4seg.io import WRITERS, read
 from napari_llm4seg.volume import Volume, affine_from_spacing
 from tests.cli.helpers import save_model
