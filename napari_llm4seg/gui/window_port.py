@@ -30,6 +30,8 @@ class NapariWindows:
         self._viewer = viewer
         self._watch = LayerWatch(viewer, self._follow)
         self._on_change: Callable[[], None] | None = None
+        # By scan: whether it is CT, and what was shown when it was seen first.
+        self._first: dict[str, tuple[bool, tuple[float, ...]]] = {}
 
     def window(self, scan_id: str) -> WindowInfo | None:
         layer: Any = next((each for each in self._viewer.layers if layer_id(each) == scan_id), None)
@@ -37,8 +39,11 @@ class NapariWindows:
             return None
         low, high = (float(limit) for limit in layer.contrast_limits)
         widest = tuple(float(limit) for limit in layer.contrast_limits_range)
-        ct = bool(own_metadata(layer).get("ct")) or is_ct(modality_of(layer), widest[0])
-        return WindowInfo(ct, (low, high), (low, high) == widest)
+        if scan_id not in self._first:  # what is shown later says nothing of what there is
+            ct = bool(own_metadata(layer).get("ct")) or is_ct(modality_of(layer), low)
+            self._first[scan_id] = ct, (low, high) if _unknown(layer, widest) else widest
+        ct, whole = self._first[scan_id]
+        return WindowInfo(ct, (low, high), (low, high) in (whole, widest))
 
     def show_window(self, scan_id: str, limits: tuple[float, float]) -> None:
         self._layer(scan_id).contrast_limits = limits
@@ -86,6 +91,13 @@ def _has_window(layer: Any) -> bool:
     """Return whether it makes a difference which values are shown: not in colour, nor with 8 bits."""
     data = layer.data[0] if layer.multiscale else layer.data
     return is_scan(layer) and not layer.rgb and np.dtype(data.dtype).kind in "iuf" and np.dtype(data.dtype).itemsize > 1
+
+
+def _unknown(layer: Any, widest: tuple[float, ...]) -> bool:
+    """Return whether napari knows no more of the values than their dtype, as of scans that are not in memory."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    dtype = np.dtype(data.dtype)
+    return dtype.kind in "iu" and widest == (np.iinfo(dtype).min, np.iinfo(dtype).max)
 
 
 def _sample(layer: Any) -> Any:

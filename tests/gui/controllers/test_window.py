@@ -107,6 +107,19 @@ def test_percentiles_of_a_lazy_scan_come_of_its_middle_slice(bench):
     np.testing.assert_allclose(layer.contrast_limits, (2, 397), atol=0.1)
 
 
+def test_a_lazy_scan_of_whole_numbers_is_no_ct_for_its_dtype(bench):
+    values = np.random.default_rng(0).integers(0, 900, (5, 20, 20)).astype(np.int16)
+    layer = bench.image(da.from_array(values), name="mri")
+    assert bench.labels == ["full range", "0.5 to 99.5 %", "own…"]
+    assert bench.view.state.current == "full"
+    layer.contrast_limits = (-900, 100)
+    assert "lung" not in bench.labels
+    bench.image(da.from_array(ct()), name="something")
+    assert "lung" in bench.labels
+    bench.controller.choose_window("brain")
+    assert "lung" in bench.labels
+
+
 def test_own_windows_are_kept(bench, monkeypatch, tmp_path):
     monkeypatch.setenv("LLM4SEG_SETTINGS", str(tmp_path / "settings.json"))
     layer = bench.image(ct(), name="ct")
