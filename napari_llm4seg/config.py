@@ -304,24 +304,30 @@ class FinetuneConfig(Grown):
     """Training on a person's corrections.
 
     ``parts`` is what trains, see ``LLM4SegNet.train_only``. ``fit.epochs`` counts passes over the corrected slices,
-    each time in the next of ``variants`` fixed augmented variants; ``seconds`` ends the training when they are over,
-    with the best weights so far. ``replay`` earlier corrections come for each new one. ``hold_back`` is the fraction
-    of corrected slices that never train and judge the result; slices within ``gap`` of them do neither. ``cache_mb``
-    is the room for a frozen encoder's features. With these ``window`` is the part of each side that is decoded in a
-    step, drawn around what is annotated; a half takes a quarter of the time.
+    each time in the next of ``variants`` fixed augmented variants; ``seconds`` is the time for it all, judging before
+    and after included: training ends when what is left is needed for that, with the best weights so far. ``replay``
+    earlier corrections come for each new one. ``hold_back`` is the fraction of corrected slices that never train and
+    judge the result; slices within ``gap`` of them do neither. ``cache_mb`` is the room for a frozen encoder's
+    features. With these ``window`` is the part of each side that is decoded in a step, drawn around what is annotated;
+    a half takes a quarter of the time.
     """
 
     parts: Parts = "adapters+decoder"
     fit: FitConfig = FitConfig(
         epochs=40, batch=5, lr=1e-3, schedule="constant", warmup_epochs=1, weight_decay=1e-4, validate_every=4
     )
-    seconds: float | None = Field(default=60.0, gt=0)
+    seconds: float | None = Field(default=15.0, gt=0)
     variants: int = Field(default=8, ge=1, le=64)
     replay: float = Field(default=0.5, ge=0, le=10)
     hold_back: float = Field(default=0.2, ge=0, lt=1)
     gap: int = Field(default=1, ge=0, le=100)
     cache_mb: float = Field(default=768, ge=0)
     window: float = Field(default=0.5, gt=0, le=1)
+
+    @classmethod
+    def quick(cls, parts: Parts = "adapters+decoder") -> FinetuneConfig:
+        """Return the settings for a person who waits: for ``parts`` as long as two cores need to learn something."""
+        return cls(parts=parts, seconds={"adapters": 7.0, "adapters+decoder": 15.0, "all": 45.0}[parts])
 
 
 class Card(_Frozen):

@@ -20,20 +20,19 @@ from typing import TYPE_CHECKING, Any
 from napari_llm4seg.bench.figures import BenchError, Figure, Measurement, Say, median, run_json_child
 
 if TYPE_CHECKING:
-    from napari_llm4seg.config import FinetuneConfig
+    from napari_llm4seg.config import Parts
     from napari_llm4seg.volume import Volume
 
 MODEL = "breast-ultrasound"
 SLICES = 5
-# Seconds that each choice of parts may take in all, and those of training in it.
-LIMITS = {"adapters+decoder": (20.0, 14.0), "adapters": (10.0, 6.0)}
+PARTS: tuple[Parts, ...] = ("adapters+decoder", "adapters")
 _PATIENCE = 300.0
 
 
 def measure_retrain(say: Say, model: str | None = None) -> Measurement:
     """Measure the three figures, each in a fresh process that owns the child."""
     found: dict[str, Any] = {}
-    for parts in LIMITS:
+    for parts in PARTS:
         found[parts] = run_json_child(["-m", __name__, "click", parts, model or MODEL], timeout=900)
         say(f"retrain: {parts}, {found[parts]['seconds']:.1f} s to the new mask, {found[parts]['epochs']} epochs")
     cache = run_json_child(["-m", __name__, "cache", model or MODEL], timeout=900)
@@ -62,15 +61,9 @@ def slices(count: int = SLICES + 1, side: int = 256) -> tuple[Volume, Any]:
     return Volume(values.astype(np.uint8)[None], name="made"), mask
 
 
-def config(parts: str, seconds: float) -> FinetuneConfig:
-    """Return the default settings for ``parts`` with a limit of ``seconds`` to train."""
-    from napari_llm4seg.config import FinetuneConfig
-
-    return FinetuneConfig.model_validate(FinetuneConfig().model_dump() | {"parts": parts, "seconds": seconds})
-
-
-def click(parts: str, model: str) -> dict[str, Any]:
+def click(parts: Parts, model: str) -> dict[str, Any]:
     """Return the seconds from asking a warm child for a training to the current slice's new mask."""
+    from napari_llm4seg.config import FinetuneConfig
     from napari_llm4seg.corrections import SampleStore
     from napari_llm4seg.jobs.child import TrainingChild
     from napari_llm4seg.predict import load_model
@@ -85,7 +78,7 @@ def click(parts: str, model: str) -> dict[str, Any]:
             for z in range(SLICES):
                 store.put(entry, z, 0, scan.slice_at(z), mask[z], "edited")
         # the made slices are no neighbours, though they are numbered one after another
-        settings = json.loads(config(parts, LIMITS[parts][1]).model_copy(update={"gap": 0}).model_dump_json())
+        settings = json.loads(FinetuneConfig.quick(parts).model_copy(update={"gap": 0}).model_dump_json())
         try:
             child.load(model, settings)
             finished(events, "load")
@@ -121,6 +114,7 @@ def cached_epoch(model: str, epochs: int = 3) -> dict[str, Any]:
     draw the same variants and decode the same windows of them.
     """
     from napari_llm4seg.checkpoint import Checkpoint, resolve
+    from napari_llm4seg.config import FinetuneConfig
     from napari_llm4seg.engine.corrections import Correction, Corrections
     from napari_llm4seg.engine.features import FeatureCache
     from napari_llm4seg.engine.fit import fit, make_fabric
@@ -131,7 +125,7 @@ def cached_epoch(model: str, epochs: int = 3) -> dict[str, Any]:
     checkpoint = Checkpoint.load(resolve(model))
     chosen = Corrections(tuple(Correction(scan.slice_at(z), mask[z], str(z)) for z in range(SLICES)))
     data = chosen.samples(checkpoint.config.preprocess, checkpoint.config.model.classes)
-    settings = config("adapters+decoder", 1.0)
+    settings = FinetuneConfig.quick()
     fitting = settings.fit.model_copy(update={"epochs": epochs + 1, "validate_every": 1000})
 
     def run(with_cache: bool) -> tuple[float, list[float]]:
@@ -163,7 +157,8 @@ def cached_epoch(model: str, epochs: int = 3) -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     """Be the child: ``click PARTS MODEL`` or ``cache MODEL``."""
     if arguments[0] == "click":
-        print(json.dumps(click(arguments[1], arguments[2])))
+        parts: Any = arguments[1]
+        print(json.dumps(click(parts, arguments[2])))
     else:
         print(json.dumps(cached_epoch(arguments[1])))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from napari_llm4seg.checkpoint import Checkpoint
-from napari_llm4seg.config import FinetuneConfig
+from napari_llm4seg.config import FinetuneConfig, FitConfig
 from napari_llm4seg.engine.corrections import Correction, Corrections
 from napari_llm4seg.engine.features import FeatureCache
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
@@ -168,9 +168,11 @@ class Finetuner:
         held = slices[split.held_back]
         if on_split is not None:
             on_split(slices[split.train], held)
+        judging = time.monotonic()
         before, labels_before = self._judge_before(held, cancel)
+        now = time.monotonic()
         again = _replayed(replay, slices, locked, config)
-        result = self._fit(slices[split.train], again, config, on_event, cancel, stop)
+        result = self._fit(slices[split.train], again, config, now - started, now - judging, on_event, cancel, stop)
         facts = _facts(self.parent, config, slices, split, again, result)
         checkpoint = self._as_checkpoint(result, facts, name)
         after, labels_after = judge(Predictor(checkpoint, self.device), held, cancel) if len(held) else ([], [])
@@ -194,15 +196,19 @@ class Finetuner:
         train: Corrections,
         replay: Corrections | None,
         config: FinetuneConfig,
+        spent: float,
+        needed: float,
         on_event: OnEvent | None,
         cancel: Ask | None,
         stop: Ask | None,
     ) -> FitResult:
-        net = self._net
-        fit_config = config.fit if config.seconds is None else config.fit.model_copy(update={"seconds": config.seconds})
+        """Train, for as long as ``spent`` seconds before and ``needed`` ones after leave of the config's."""
+        net, started = self._net, time.monotonic()
         try:
             net.train_only(config.parts)
             data = self._volumes(train, replay, config) if self.volumetric else self._images(train, replay, config)
+            spent += time.monotonic() - started
+            fit_config = _timed(config, spent + needed)
             return fit(
                 make_fabric(fit_config, self.device),
                 net,
@@ -266,6 +272,13 @@ def finetune(
     """
     chosen = slices if isinstance(slices, Corrections) else Corrections(tuple(slices))
     return Finetuner(checkpoint, config, device).train(chosen, **more)
+
+
+def _timed(config: FinetuneConfig, taken: float) -> FitConfig:
+    """Return the fit's settings with the seconds that are left to it, at least a third of all."""
+    if config.seconds is None:
+        return config.fit
+    return config.fit.model_copy(update={"seconds": max(config.seconds - taken, config.seconds / 3)})
 
 
 def _replayed(

@@ -47,8 +47,8 @@ _STRIDE = 16
 
 SCRATCH = FinetuneConfig(
     parts="all",
-    fit=FitConfig(epochs=300, batch=5, lr=3e-3, weight_decay=1e-2, warmup_epochs=5, validate_every=25),
-    seconds=110.0,
+    fit=FitConfig(epochs=300, batch=5, lr=1e-2, weight_decay=1e-2, warmup_epochs=10, validate_every=50),
+    seconds=105.0,
     variants=64,
     hold_back=0.0,
 )
@@ -74,7 +74,7 @@ def from_scratch(
     slices: Corrections,
     config: FinetuneConfig = SCRATCH,
     *,
-    preset: Preset = "small",
+    preset: Preset = "tiny",
     layer: str | None = LAYER,
     modality: str = "",
     name: str = "new model",
@@ -113,7 +113,7 @@ def blank(
     classes: Sequence[ClassSpec],
     slices: Corrections,
     *,
-    preset: Preset = "small",
+    preset: Preset = "tiny",
     layer: str | None = LAYER,
     modality: str = "",
     name: str = "new model",
@@ -140,8 +140,19 @@ def blank(
         training_data=f"{len(slices)} slices annotated by the person who trained it",
         restrictions="Research use. Not a medical device. Trained on a handful of slices.",
     )
-    config = CheckpointConfig(model=model, preprocess=preprocess, predict=PredictConfig(), card=card)
+    config = CheckpointConfig(
+        model=model, preprocess=preprocess, predict=PredictConfig(min_area=smallest(classes, slices)), card=card
+    )
     return Checkpoint(config, dict(build_network(model).trained_tensors()))
+
+
+def smallest(classes: Sequence[ClassSpec], slices: Corrections) -> float:
+    """Return the part of a slice below which islands are dropped: a quarter of the smallest annotated, 1 % at most."""
+    parts = []
+    for each in slices.slices:
+        truth = each.truth(classes)
+        parts += [float((truth == spec.value).mean()) for spec in classes if (truth == spec.value).any()]
+    return round(min(0.01, min(parts) / 4), 6) if parts else 0.0
 
 
 def preprocessing(slices: Corrections, modality: str = "") -> PreprocessConfig:

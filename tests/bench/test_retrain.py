@@ -8,7 +8,15 @@ import pytest
 
 from napari_llm4seg.bench import retrain
 from napari_llm4seg.checkpoint import Checkpoint
-from napari_llm4seg.config import BackboneConfig, BlockConfig, Card, CheckpointConfig, ModelConfig, PreprocessConfig
+from napari_llm4seg.config import (
+    BackboneConfig,
+    BlockConfig,
+    Card,
+    CheckpointConfig,
+    FinetuneConfig,
+    ModelConfig,
+    PreprocessConfig,
+)
 from napari_llm4seg.models.llm4seg import LLM4SegNet
 
 
@@ -30,11 +38,12 @@ def test_made_slices_differ_and_hold_a_structure() -> None:
 
 @pytest.mark.slow
 def test_both_figures(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FinetuneConfig, "quick", classmethod(lambda cls: cls()))
     found = retrain.cached_epoch(str(tiny), epochs=2)
     assert found["plain"] > 0
     assert found["cached"] > 0
     assert found["loss_difference"] < 1e-4
-    monkeypatch.setitem(retrain.LIMITS, "adapters", (10.0, 0.5))
+    monkeypatch.setattr(FinetuneConfig, "quick", classmethod(lambda cls, parts: cls(parts=parts, seconds=1.5)))
     clicked = retrain.click("adapters", str(tiny))
     assert 0.5 <= clicked["until_trained"] < clicked["seconds"]
     assert clicked["epochs"] > 0

@@ -7,7 +7,7 @@ import pytest
 
 from napari_llm4seg.config import FitConfig
 from napari_llm4seg.engine.corrections import Correction, Corrections
-from napari_llm4seg.engine.scratch import SCRATCH, blank, classes_of, from_scratch, input_size, preprocessing
+from napari_llm4seg.engine.scratch import SCRATCH, blank, classes_of, from_scratch, input_size, preprocessing, smallest
 from napari_llm4seg.errors import ConfigError, InputError
 from napari_llm4seg.metrics import dice
 from napari_llm4seg.predict import Predictor
@@ -17,7 +17,7 @@ from .conftest import disc
 
 def slices(image: np.ndarray, n: int = 2) -> Corrections:
     labels = np.zeros(image.shape[1:], np.uint8)
-    return Corrections(tuple(Correction(image, labels, str(i)) for i in range(n)))
+    return Corrections(tuple(Correction(image, labels.copy(), str(i)) for i in range(n)))
 
 
 def test_ct_is_windowed_pictures_are_left_and_the_rest_is_stretched() -> None:
@@ -52,6 +52,16 @@ def test_classes_have_names_values_and_heads() -> None:
             classes_of(wrong)
     with pytest.raises(InputError, match="no corrected slice"):
         from_scratch(two, Corrections(()))
+
+
+def test_islands_far_smaller_than_anything_annotated_are_dropped() -> None:
+    some = slices(np.zeros((1, 20, 20), np.uint8))
+    assert smallest(classes_of(["a"]), some) == 0
+    some.slices[0].labels[:2, :4] = 1
+    some.slices[1].labels[:10] = 1
+    assert smallest(classes_of(["a"]), some) == pytest.approx(8 / 400 / 4)
+    some.slices[0].labels[:] = 255  # not annotated at all
+    assert smallest(classes_of(["a"]), some) == 0.01
 
 
 def test_a_new_model_finds_discs_it_has_not_seen() -> None:
