@@ -56,6 +56,8 @@ def finetune(
     try:
         with ProgressLine("reading") as reading:
             found = from_store(store) if store else from_folders(samples / "images", samples / "masks", reading)
+        for message in found.messages:
+            line(f"llm4seg: {message}")
         settings: dict[str, Any] = {"parts": parts, "seconds": seconds, "hold_back": hold_back, "epochs": epochs}
         with ProgressLine("training", on_pipe=False) as bar:
             how = {

@@ -95,10 +95,13 @@ class Corrections:
     ----------
     slices : tuple of Correction
     volumes : mapping of a scan's name to what returns it
+    messages : tuple of str
+        What could not be read, one sentence each.
     """
 
     slices: tuple[Correction, ...]
     volumes: Mapping[str, Callable[[], Volume]] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -171,21 +174,21 @@ class Corrections:
 def from_store(store: SampleStore, scans: Collection[str] | None = None) -> Corrections:
     """Return a project's corrections, of the scans with these ids or of all.
 
-    Slices without a single annotated pixel are left out.
-
-    Raises
-    ------
-    InputError
-        If a record is damaged (it is set aside, and the next call does without it).
+    Slices without a single annotated pixel are left out, and so are damaged records, which ``messages`` tells of.
     """
     chosen = [scan for scan in store.scans() if scans is None or scan.id in scans]
-    slices = []
+    slices, messages = [], []
     for scan in chosen:
         for record in store.records(scan):
-            if record.annotated:
+            if not record.annotated:
+                continue
+            try:
                 image, labels = store.load(record)
+            except InputError as error:
+                messages.append(str(error))
+            else:
                 slices.append(_of_scan(scan, image, labels, record.axis, record.index, record.where))
-    return Corrections(tuple(slices), {scan.id: _volume_of(store, scan) for scan in chosen})
+    return Corrections(tuple(slices), {scan.id: _volume_of(store, scan) for scan in chosen}, tuple(messages))
 
 
 def _of_scan(scan: ScanEntry, image: Array, labels: Array, axis: int, index: int, where: str) -> Correction:

@@ -36,7 +36,8 @@ class TrainingChild:
         step       ``epoch``, ``epochs``, ``loss``, ``fraction`` in [0, 1]
         validated  the same with ``score`` and ``best`` (IoU on the training slices), ``seconds_left``
         finished   ``what`` was asked for and its facts; of "train" ``checkpoint``, ``gate`` (``Gate.as_dict``),
-                   ``train``, ``held_back``, ``left_out`` (keys of records), ``training``, ``history``, ``seconds``
+                   ``train``, ``held_back``, ``left_out`` (keys of records), ``training``, ``history``, ``seconds``,
+                   ``messages`` (corrections that could not be read)
         cancelled  ``what`` has really stopped
         failed     ``what``, and ``error`` in one line
         died       ``error``: the process is gone, in one line; ``what`` was under way ("" if nothing)

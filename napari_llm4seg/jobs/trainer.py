@@ -213,6 +213,7 @@ def keep(done: Finetuned, slices: Corrections, out: Path) -> Message:
         np.savez_compressed(file, **arrays)
     return {
         "checkpoint": str(out),
+        "messages": list(slices.messages),
         "digest": done.checkpoint.digest,
         "gate": done.gate.as_dict(),
         "train": [list(slices.slices[i].key) for i in done.split.train],

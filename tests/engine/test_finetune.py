@@ -233,6 +233,24 @@ def test_corrections_come_out_of_a_project_and_of_folders(tmp_path: Path) -> Non
     assert pairs.volume("scan").grid == volume.grid
 
 
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_damaged_correction_is_told_and_the_others_train(tmp_path: Path, read_only: bool) -> None:
+    volume, mask = stack()
+    with SampleStore.open(tmp_path, create=True) as store:
+        scan = store.scan_for(volume)
+        for z in (2, 9):
+            store.put(scan, z, 0, volume.slice_at(z), mask[z], "edited")
+    file = next(path for path in tmp_path.rglob("*.npz") if "0002" in path.name)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 255
+    file.write_bytes(data)
+    with SampleStore.open(tmp_path, read_only=read_only) as store:
+        found = from_store(store)
+    assert [each.index for each in found.slices] == [9]
+    assert len(found.messages) == 1
+    assert "damaged" in found.messages[0]
+
+
 def test_alike_images_of_their_own_are_one_group() -> None:
     image, mask = disc(1, SIZE)
     other = disc(9, SIZE)[0]
