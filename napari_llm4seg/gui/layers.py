@@ -21,6 +21,8 @@ from napari_llm4seg.volume import Unit, Volume
 KEY = "napari_llm4seg"
 # The role, in there, of layers that show what an inspection found.
 INSPECTION = "inspection"
+# What a layer has that shows how two masks differ.
+CHANGE = "change"
 _PLACEMENT = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 # What a volume's metadata say of the file it came from.
 _OF_THE_FILE = ("source_path", "series", "series_choice", "time", "stack_axis", "nifti", "dicom")
@@ -105,8 +107,8 @@ def is_scan(layer: Layer) -> bool:
 
 
 def is_mask(layer: Layer) -> bool:
-    """Return whether ``layer`` holds labels to measure and correct, not what an inspection drew."""
-    return isinstance(layer, Labels) and own_metadata(layer).get("role") != INSPECTION
+    """Return whether ``layer`` holds labels to measure and correct, not what an inspection or a comparison drew."""
+    return isinstance(layer, Labels) and own_metadata(layer).get("role") not in (INSPECTION, CHANGE)
 
 
 def modality_of(layer: Layer) -> str:

@@ -12,9 +12,12 @@ from napari_llm4seg.gui.controllers.clean_up import CleanUpController
 from napari_llm4seg.gui.controllers.correct import CorrectController
 from napari_llm4seg.gui.controllers.export import ExportController
 from napari_llm4seg.gui.controllers.inspect import InspectController
+from napari_llm4seg.gui.controllers.keeping import ProjectKeeper
 from napari_llm4seg.gui.controllers.masks import MaskController
 from napari_llm4seg.gui.controllers.measure import MeasureController
 from napari_llm4seg.gui.controllers.ports import ModelSource
+from napari_llm4seg.gui.controllers.retrain import RetrainController
+from napari_llm4seg.gui.controllers.retrain_ports import MakeTrainer, Trainer
 from napari_llm4seg.gui.controllers.segment import SegmentController
 from napari_llm4seg.gui.controllers.window import WindowController
 from napari_llm4seg.gui.dock import Docked, OpenDock, Part, open_beside
@@ -82,23 +85,47 @@ class CorrectDock(Docked, CorrectWidget):
     Parameters
     ----------
     napari_viewer : napari.viewer.Viewer
+    models : ModelSource, optional
+        As for the Segment dock.
+    make_trainer : callable(callable(dict)) -> Trainer, optional
+        Makes what trains: a process of its own if not given.
     """
 
-    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+    def __init__(
+        self,
+        napari_viewer: napari.viewer.Viewer,
+        models: ModelSource | None = None,
+        make_trainer: MakeTrainer | None = None,
+    ) -> None:
         super().__init__()
-        session = session_for(napari_viewer)
+        session, port = session_for(napari_viewer), NapariReview(napari_viewer)
         self.review = CorrectController(
             session,
-            NapariReview(napari_viewer),
+            port,
             self,
             self.make_runner,
             session.settings,
             self.dispatcher.post,
             self.make_soon(_STROKE_SECONDS),
         )
-        self.begin((OpenDock(session, CORRECT), self.review))
+        self.retrain = RetrainController(
+            session,
+            self.review,
+            port,
+            models or Models(),
+            ProjectKeeper(),
+            make_trainer or self._make_trainer,
+            self.training,
+            self.make_runner,
+        )
+        self.begin((OpenDock(session, CORRECT), self.review, self.retrain))
         if SEGMENT not in session.docks:
             self.dispatcher.post(lambda: open_beside(napari_viewer, SEGMENT))
+
+    def _make_trainer(self, on_event: Callable[[dict[str, Any]], None]) -> Trainer:
+        from napari_llm4seg.jobs.child import TrainingChild
+
+        return TrainingChild(on_event, self.dispatcher.post)
 
 
 class InspectDock(Docked, InspectWidget):

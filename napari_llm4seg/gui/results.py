@@ -113,6 +113,8 @@ class Result:
         else:
             target[...] = part.labels
         written(self._labels)[part.z] = mask_digest(target)
+        if part.evidence is not None:
+            own_metadata(self._labels).setdefault("evidence", {})[part.z] = part.evidence
         self._done.append(part.z)
         self._show(self._labels, part.z)
         if part.probabilities is not None:

@@ -13,10 +13,11 @@ from napari_llm4seg.corrections import ModelMask
 from napari_llm4seg.corrections.suggest import Evidence
 from napari_llm4seg.digests import mask_digest
 from napari_llm4seg.errors import Cancelled, InputError
-from napari_llm4seg.gui.controllers.ports import MaskInfo
+from napari_llm4seg.gui.controllers.ports import MaskInfo, ResultSpec
 from napari_llm4seg.gui.controllers.review_ports import Classes, Surveyed
 from napari_llm4seg.gui.grid import SliceGrid, grid_shape
 from napari_llm4seg.gui.layers import (
+    CHANGE,
     KEY,
     class_style,
     classes_of,
@@ -37,6 +38,9 @@ from napari_llm4seg.volume import Volume
 Array = npt.NDArray[Any]
 
 _GONE = "The mask's layer is gone; choose another one."
+_ADDED, _TAKEN = 1, 2
+# Sky blue and vermilion of the Okabe-Ito palette, which no class of a mask has at its start.
+_CHANGES = ((_ADDED, "added", "#56B4E9"), (_TAKEN, "taken away", "#D55E00"))
 # Under this name a mask that no model wrote keeps what its slices held when it was met.
 _FOUND = "found"
 
@@ -131,6 +135,68 @@ class NapariStack:
             layer.data_setitem(indices, values)
         return int(values.size)
 
+    def rewrite(self, slices: Mapping[int, Array], spec: ResultSpec, evidence: Mapping[int, Any]) -> NapariRewritten:
+        layer, known = self._labels, dict(self.wrote())
+        fresh = {z: np.asarray(new) for z, new in slices.items() if mask_digest(self.labels(z)) == known.get(z, "")}
+        before = {}
+        for z, new in fresh.items():
+            rows, columns = np.nonzero(self.labels(z) != new)
+            before[z] = rows, columns, self.labels(z)[rows, columns]
+        undone = NapariRewritten(self, layer, before)
+        about = layer.metadata.setdefault(KEY, {})
+        digests = {z: mask_digest(new) for z, new in fresh.items()}
+        # noted first: whoever hears of the change finds that it was the model's
+        about["written"] = known | digests
+        about |= {"role": "result", "scan": self.scan_id, "scan_name": self.scan.name, "axis": self.axis}
+        about |= {"model": spec.model, "digest": spec.digest, "evidence": dict(evidence), "provenance": None}
+        if not classes_of(layer):
+            set_classes(layer, spec.classes)
+        self.put(fresh)
+        undone.wrote(digests)
+        if "· seg ·" in self.name:
+            self.name = layer.name = free_name(self._viewer, f"{self.scan.name} · seg · {spec.model}")
+        return undone
+
+
+class NapariRewritten:
+    """``Rewritten``: of each slice it keeps the pixels that changed, and what there was."""
+
+    def __init__(self, stack: NapariStack, layer: Labels, before: dict[int, tuple[Array, Array, Array]]) -> None:
+        self._stack, self._layer, self._before = stack, layer, before
+        self._name, self._about = str(layer.name), dict(own_metadata(layer))
+        self._about["written"] = dict(self._about.get("written", {}))
+        self._had_written = "written" in own_metadata(layer)
+        self._after: dict[int, str] = {}
+
+    @property
+    def slices(self) -> list[int]:
+        return sorted(self._before)
+
+    def wrote(self, digests: Mapping[int, str]) -> None:
+        """Take note of what the new model has written."""
+        self._after = dict(digests)
+
+    def undo(self) -> int:
+        if not self._stack.readable():
+            return 0
+        whole: dict[int, Array] = {}
+        for z, (rows, columns, values) in self._before.items():
+            labels = self._stack.labels(z)
+            if mask_digest(labels) == self._after.get(z):
+                whole[z] = labels.copy()
+                whole[z][rows, columns] = values
+        self._stack.put(whole)
+        about = self._layer.metadata.setdefault(KEY, {})
+        kept = about.get("written", {})
+        about.clear()
+        about.update(self._about)
+        # slices edited since stay what they are: nothing that the old model wrote
+        about["written"] |= {z: digest for z, digest in kept.items() if z in self._before and z not in whole}
+        if not self._had_written:
+            about.pop("written")
+        self._stack.name = self._layer.name = self._name
+        return len(whole)
+
 
 class NapariReview:
     """``ReviewPort`` on a napari ``ViewerModel``; needs no window.
@@ -145,6 +211,7 @@ class NapariReview:
         self._masks = NapariMasks(viewer)
         self._on_move: Callable[[], None] | None = None
         self._bound: list[str] = []
+        self._change: Labels | None = None
 
     def masks(self) -> list[MaskInfo]:
         return self._masks.masks()
@@ -204,6 +271,41 @@ class NapariReview:
         here[stack.axis] = z
         # set_point is in world coordinates, and the layer may lie anywhere in the world
         dims.set_point(axis, float(layer.data_to_world(here)[stack.axis]))
+
+    def show_change(self, stack: Any, z: int, after: Array) -> tuple[int, int]:
+        labels = find_layer(self._viewer, stack.id, _GONE)
+        if self._change is None or self._change not in self._viewer.layers:
+            self._change = self._new_change(labels)
+        before, new = stack.labels(z), np.asarray(after)
+        change = np.where((new != before) & (new != 0), _ADDED, np.where(new != before, _TAKEN, 0)).astype(np.uint8)
+        grid = SliceGrid(tuple(self._change.data.shape), stack.axis)
+        self._change.data[grid.index(z)] = change
+        self._change.refresh(thumbnail=False, extent=False)
+        return int(np.count_nonzero(change == _ADDED)), int(np.count_nonzero(change == _TAKEN))
+
+    def _new_change(self, labels: Labels) -> Labels:
+        active = self._viewer.layers.selection.active
+        layer = Labels(
+            room(tuple(labels.data.shape), np.uint8),
+            name=free_name(self._viewer, "what the new model changes"),
+            metadata={KEY: {"role": CHANGE}},
+            opacity=0.8,
+            **class_style(_CHANGES),
+            **placement(labels),
+        )
+        layer.editable = False
+        self._viewer.add_layer(layer)
+        if active is not None:
+            self._viewer.layers.selection.active = active
+        return layer
+
+    def drop_change(self) -> None:
+        change, self._change = self._change, None
+        if change is not None and change in self._viewer.layers:
+            active = self._viewer.layers.selection.active
+            self._viewer.layers.remove(change)
+            if active is not None and active in self._viewer.layers:
+                self._viewer.layers.selection.active = active
 
     def toggle(self, stack: Any) -> None:
         layer = find_layer(self._viewer, stack.id, _GONE)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 
-def _load_fakes():
-    name = "llm4seg_gui_fakes"
+def _load(file):
+    name = f"llm4seg_gui_{file}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("fakes.py"))
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{file}.py"))
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
@@ -22,7 +22,13 @@ def _load_fakes():
 @pytest.fixture(scope="session")
 def fakes():
     """The module ``fakes.py``; tests are no package, so it cannot be imported by name."""
-    return _load_fakes()
+    return _load("fakes")
+
+
+@pytest.fixture(scope="session")
+def correct_bench():
+    """The module ``correct_bench.py``."""
+    return _load("correct_bench")
 
 
 @pytest.fixture(autouse=True)

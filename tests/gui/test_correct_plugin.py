@@ -19,6 +19,18 @@ def click(qtbot, button):
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
+class NoTrainer:
+    """Takes every command and does nothing: these tests train nothing."""
+
+    busy = ""
+
+    def __init__(self, on_event):
+        pass
+
+    def __getattr__(self, name):
+        return lambda *arguments, **named: None
+
+
 def test_a_person_segments_paints_confirms_and_finds_it_again(make_napari_viewer, qtbot, fakes):
     from qtpy.QtCore import Qt
 
@@ -29,7 +41,7 @@ def test_a_person_segments_paints_confirms_and_finds_it_again(make_napari_viewer
     viewer = make_napari_viewer(show=False)
     segment = SegmentDock(viewer, fakes.FakeModels())
     viewer.window.add_dock_widget(segment, name="Segment")
-    correct = CorrectDock(viewer)
+    correct = CorrectDock(viewer, make_trainer=NoTrainer)
     viewer.window.add_dock_widget(correct, name="Correct")
     until(qtbot, lambda: segment.controller.session.predictor is not None)
     data = np.zeros((5, 40, 50), np.uint8)
@@ -52,7 +64,7 @@ def test_a_person_segments_paints_confirms_and_finds_it_again(make_napari_viewer
     with SampleStore.open(folder, read_only=True) as store:
         assert {record.index: record.state for record in store.records()} == {3: "edited", 4: "confirmed"}
     viewer.layers.remove(layer)
-    again = CorrectDock(viewer)
+    again = CorrectDock(viewer, make_trainer=NoTrainer)
     viewer.window.add_dock_widget(again, name="Correct")
     until(qtbot, lambda: "2 corrected slices" in again.offer_text.text())
     click(qtbot, again.restore_button)

@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from psygnal import Signal
+
 from napari_llm4seg.corrections import Restored
 from napari_llm4seg.corrections.suggest import Suggestion
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.correct_state import Facts, present
 from napari_llm4seg.gui.controllers.ports import Runner
+from napari_llm4seg.gui.controllers.projects import Project
 from napari_llm4seg.gui.controllers.review_ports import ReviewPort, Stack, Surveyed
 from napari_llm4seg.gui.controllers.reviewing import Reviewing
 from napari_llm4seg.gui.controllers.saving import Saver, offer_words
@@ -46,7 +49,11 @@ class CorrectController:
         Runs its argument in the window's thread a moment later, once for several calls within that moment.
     aside : callable(callable), optional
         Runs what the disk may hold up; in a thread of its own by default.
+
+    ``changed`` is emitted after everything that may have changed what is corrected or on the screen.
     """
+
+    changed = Signal()
 
     def __init__(
         self,
@@ -102,6 +109,51 @@ class CorrectController:
     def _signals(self) -> tuple[Any, ...]:
         session = self.session
         return session.mask_changed, session.scan_changed, session.result_changed, session.busy_changed
+
+    # ------------------------------------------------------------------ what the training asks
+
+    @property
+    def project(self) -> Project | None:
+        return self.saver.project
+
+    @property
+    def stack(self) -> Stack | None:
+        return self._stack if self.reviewing is not None else None
+
+    @property
+    def trouble(self) -> str:
+        return self.saver.trouble
+
+    def here(self) -> int | None:
+        stack = self.stack
+        return self.port.here(stack) if stack is not None and not stack.problem() else None
+
+    def count(self) -> int:
+        """Return how many corrected slices would train or judge: of this scan, or of all single images."""
+        project = self.saver.project
+        if project is not None and self.scans() is None:
+            return len(project.store.records())
+        return self.saver.kept
+
+    def writes(self) -> int:
+        return self.saver.writes
+
+    def settled(self) -> bool:
+        return self.saver.pending == 0
+
+    def scans(self) -> list[str] | None:
+        single = self._stack is not None and len(self._stack) == 1
+        return None if single or self.saver.entry is None else [self.saver.entry.id]
+
+    def untouched(self) -> list[int]:
+        states = self.reviewing.states() if self.reviewing is not None else ()
+        return [z for z, state in enumerate(states) if state == "untouched"]
+
+    def model_wrote(self) -> None:
+        if self.reviewing is not None:
+            self._keep(self.reviewing.sync())
+            self._look()
+            self._think()
 
     # ------------------------------------------------------------------ which mask
 
@@ -424,9 +476,7 @@ class CorrectController:
     def _render(self) -> None:
         if self._closed:
             return
-        stack, reviewing, saver = self._stack, self.reviewing, self.saver
-        seen = stack is not None and reviewing is not None and not stack.problem()
-        here = self.port.here(stack) if stack is not None and seen else None
+        reviewing, saver = self.reviewing, self.saver
         self.view.show_state(
             present(
                 Facts(
@@ -434,7 +484,7 @@ class CorrectController:
                     mask=self.session.mask_id,
                     hint=self._hint,
                     states=reviewing.states() if reviewing is not None else (),
-                    here=here,
+                    here=self.here(),
                     suggestion=self._suggestion,
                     enough=reviewing is not None and reviewing.enough(),
                     looking=self._looking and reviewing is None,
@@ -453,3 +503,4 @@ class CorrectController:
                 )
             )
         )
+        self.changed.emit()

@@ -16,6 +16,7 @@ KEYS = (
     ("K", "confirm the slice on show, or take that back"),
     ("N", "go to the suggested slice"),
     ("H", "hide or show the mask"),
+    ("Shift+R", "retrain"),
 )
 PARTIAL = "Only what you drew in an edited slice counts: scribble where the mask is wrong and leave the rest"
 

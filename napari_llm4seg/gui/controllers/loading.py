@@ -103,6 +103,19 @@ class ModelLoader:
             on_cancelled=self._stopped,
         )
 
+    def take(self, entry: ModelEntry, predictor: Any) -> None:
+        """Choose ``entry`` for a person who chose it elsewhere, loaded already as ``predictor``, or None."""
+        self._chooser.entries = [entry if item.key == entry.key else item for item in self._chooser.entries]
+        self._chooser.include(entry)
+        self._chooser.by_hand = True
+        if predictor is None:
+            self.use(entry)
+            return
+        if self._runner.current is not None:
+            self._runner.current.cancel()
+        self._session.model = entry
+        self._loaded(entry, predictor)
+
     def own_config(self) -> PredictConfig:
         """Return how the chosen model suggests to be run."""
         predictor = self._session.predictor

@@ -71,6 +71,7 @@ class ResultSpec:
 class SlicePart:
     """One finished slice: ``labels`` (Y, X) integer, ``probabilities`` (K, Y, X) float in [0, 1] or None.
 
+    ``evidence`` is what the probabilities say of where the model is unsure (``corrections.suggest.Evidence``).
     ``z`` counts along the axis of the run's ``ResultSpec``, through all frames: frame times slices of a frame, plus
     slice. The arrays have the two other axes of space, in their order.
     """
@@ -78,6 +79,7 @@ class SlicePart:
     z: int
     labels: Array
     probabilities: Array | None = None
+    evidence: Any = None
 
 
 class ResultHandle(Protocol):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from napari_llm4seg.corrections import ModelMask
-from napari_llm4seg.gui.controllers.ports import MaskInfo
+from napari_llm4seg.gui.controllers.ports import MaskInfo, ResultSpec
 from napari_llm4seg.volume import Volume
 
 Array = npt.NDArray[Any]
@@ -25,6 +25,17 @@ class Surveyed:
 
     digests: tuple[str, ...]
     model: ModelMask
+
+
+class Rewritten(Protocol):
+    """What a new model wrote over slices that nobody had edited."""
+
+    @property
+    def slices(self) -> Sequence[int]:
+        """Those that were written."""
+
+    def undo(self) -> int:
+        """Put back what was there, in one undo step, where nobody has edited since; return how many slices."""
 
 
 class Stack(Protocol):
@@ -83,6 +94,12 @@ class Stack(Protocol):
     def put(self, slices: Mapping[int, Array]) -> int:
         """Write these slices (Y, X) in one undo step; return how many pixels changed."""
 
+    def rewrite(self, slices: Mapping[int, Array], spec: ResultSpec, evidence: Mapping[int, Any]) -> Rewritten:
+        """Write a new model's slices over those that are as the old one left them, in one undo step.
+
+        The mask is the new model's from then on; ``evidence`` is what its probabilities say of the slices.
+        """
+
 
 class ReviewPort(Protocol):
     """The viewer as the review sees it."""
@@ -106,6 +123,12 @@ class ReviewPort(Protocol):
 
     def show(self, stack: Stack, z: int) -> None:
         """Bring slice ``z`` on the screen."""
+
+    def show_change(self, stack: Stack, z: int, after: Array) -> tuple[int, int]:
+        """Show over slice ``z`` what ``after`` (Y, X) would add and take away; return both in pixels."""
+
+    def drop_change(self) -> None:
+        """Take that away again."""
 
     def toggle(self, stack: Stack) -> None:
         """Hide the mask, or show it."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_llm4seg.config import PredictConfig
+from napari_llm4seg.corrections.suggest import measure
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.ports import (
     ModelSource,
@@ -72,11 +73,13 @@ class Run:
 
         def work(ctx: Any) -> Any:
             configured, into, found = models.configured(predictor, config), self._room(), []
+            head, threshold = configured.checkpoint.config.model.head, config.threshold
             for number, (frame, volume) in enumerate(self.volumes.items()):
 
                 def on_slice(z: int, labels: Any, probabilities: Any, frame: int = frame) -> None:
                     place = frame * self.per_frame + int(z)
-                    ctx.partial(SlicePart(place, labels, probabilities if probability else None))
+                    evidence = measure(probabilities, head, threshold)
+                    ctx.partial(SlicePart(place, labels, probabilities if probability else None, evidence))
 
                 prediction = configured.predict(
                     volume,

@@ -89,6 +89,7 @@ class Saver:
         self.entry: ScanEntry | None = None
         self.trouble = ""
         self.message: Message | None = None
+        self.writes = 0
         self._scan: Volume | None = None
         self._axis = 0
         self._classes: tuple[ClassSpec, ...] = ()
@@ -304,7 +305,11 @@ class Saver:
             self._earlier.pop(z, None)
 
     def _written(self, record: Record) -> None:
-        self._post(self._on_change)
+        def tell() -> None:
+            self.writes += 1
+            self._on_change()
+
+        self._post(tell)
 
     def _troubled(self, sentence: str) -> None:
         def tell() -> None:

@@ -17,7 +17,7 @@ from napari_llm4seg.gui.controllers.ports import ModelSource, Runner, ScanInfo, 
 from napari_llm4seg.gui.controllers.present import Facts, present
 from napari_llm4seg.gui.controllers.running import Run, spec_of
 from napari_llm4seg.gui.controllers.runs import RunKeeper
-from napari_llm4seg.gui.state.session import Session
+from napari_llm4seg.gui.state.session import ModelEntry, Session
 from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.views.abstract.common import Message
 from napari_llm4seg.gui.views.abstract.segment import SegmentView
@@ -75,6 +75,7 @@ class SegmentController:
         self._chooser.follow()
         self.session.busy_changed.connect(self._render_again)
         self.session.scan_changed.connect(self._render_again)
+        self.session.model_wanted.connect(self._model_wanted)
         self._loader.start()
         self._render()
 
@@ -85,6 +86,7 @@ class SegmentController:
         self._closed = True
         self.session.busy_changed.disconnect(self._render_again)
         self.session.scan_changed.disconnect(self._render_again)
+        self.session.model_wanted.disconnect(self._model_wanted)
         self.port.disconnect()
         for runner in self._runners:
             if runner.current is not None:
@@ -109,6 +111,12 @@ class SegmentController:
         if self._runs.run is None:
             self._message = None
             self._loader.add(path)
+        self._render()
+
+    def _model_wanted(self, entry: ModelEntry, predictor: Any) -> None:
+        """Another dock has chosen a model, or made one."""
+        self._message = None
+        self._loader.take(entry, predictor)
         self._render()
 
     def choose_device(self, key: str) -> None:

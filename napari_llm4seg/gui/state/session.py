@@ -68,6 +68,8 @@ class Session:
     ``mask_edited`` is emitted with the identifier of a labels layer whose voxels changed, whoever changed them, and
     ``classes_changed`` with that of one whose classes were named or coloured anew. ``masks_changed`` is emitted when
     labels layers came, went or were renamed, ``painted_changed`` when another label of the mask is painted from now on.
+    ``model_wanted`` is emitted with a ``ModelEntry`` and its predictor, or None where it is not loaded yet: the Segment
+    dock chooses it as if a person had.
     """
 
     scan_changed = Signal(object)
@@ -81,6 +83,7 @@ class Session:
     classes_changed = Signal(str)
     painted_changed = Signal()
     busy_changed = Signal(str)
+    model_wanted = Signal(object, object)
 
     def __init__(self) -> None:
         self.docks: set[str] = set()

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_llm4seg.gui.views.abstract.correct import CorrectActions, CorrectState, OfferState, ProjectState
+from napari_llm4seg.gui.views.retrain_section import RetrainSection
 from napari_llm4seg.gui.views.slice_strip import SliceStrip
 from napari_llm4seg.gui.views.widgets import ChoiceBox, Line, MessageLine, button, show_button, show_words, wrapped
 
@@ -152,7 +153,9 @@ class CorrectWidget(QWidget):
         self.import_action.triggered.connect(lambda *_: self._ask_import())
 
     def _build_training(self) -> None:
-        """What trains has a view and a controller of its own."""
+        """What trains has a controller of its own."""
+        self.training = RetrainSection()
+        self._rows.addWidget(self.training)
 
     # ------------------------------------------------------------------ drawing
 

@@ -7,91 +7,25 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_llm4seg.corrections import SampleStore
-from napari_llm4seg.gui.controllers.correct import CorrectController
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.controllers.projects import projects_folder
 from napari_llm4seg.gui.layers import layer_id
 from napari_llm4seg.gui.results import begin
-from napari_llm4seg.gui.review_port import NapariReview
-from napari_llm4seg.gui.state.session import Session
-from napari_llm4seg.jobs import InlineRunner
-
-CLASSES = ((1, "liver", "#E69F00"), (2, "spleen", "#56B4E9"))
-
-
-class Soon:
-    """Holds a call back until the test says that its moment has come."""
-
-    def __init__(self):
-        self.waiting = None
-
-    def __call__(self, call):
-        self.waiting = call
-
-    def come(self):
-        call, self.waiting = self.waiting, None
-        if call is not None:
-            call()
-
-
-class Bench:
-    """A viewer with a scan, its session, and the dock's controller."""
-
-    def __init__(self, fakes, viewer=None, shape=(6, 12, 14)):
-        self.fakes = fakes
-        self.viewer, self.session, self.view = viewer or ViewerModel(), Session(), fakes.RecordingView()
-        self.soon = Soon()
-        if viewer is None:
-            values = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
-            self.scan = self.viewer.add_image(values, name="ct", scale=(3, 1, 1)[-len(shape) :])
-        else:
-            self.scan = viewer.layers["ct"]
-        self.session.scan_id = layer_id(self.scan)
-        self.controller = CorrectController(
-            self.session,
-            NapariReview(self.viewer),
-            self.view,
-            lambda: InlineRunner(interval=0),
-            self.session.settings,
-            post=lambda call: call(),
-            soon=self.soon,
-            aside=lambda call: call(),
-        )
-        self.controller.start()
-
-    def segment(self, found=(1, 2, 3)):
-        """Let a model write a square into the slices ``found``."""
-        result = begin(self.viewer, self.scan, ResultSpec("liver-v1", "a" * 64, CLASSES))
-        rows, columns = self.scan.data.shape[-2:]
-        for z in range(len(self.scan.data) if self.scan.data.ndim > 2 else 1):
-            labels = np.zeros((rows, columns), np.uint8)
-            if z in found:
-                labels[3:8, 4:9] = 1
-            result.write(SlicePart(z, labels))
-        result.finish({})
-        self.session.result_id = self.session.mask_id = result.id
-        return next(layer for layer in self.viewer.layers if layer_id(layer) == result.id)
-
-    def paint(self, layer, *where, label=2):
-        layer.paint(where, label)
-        self.soon.come()
-
-    @property
-    def state(self):
-        return self.view.state
-
-    def written(self):
-        """Return what is on the disk once the writer is done: slice -> state."""
-        project = self.controller.saver.project
-        if project is None:
-            return {}
-        assert project.writer.flush(10)
-        return {record.index: record.state for record in self.controller.saver.records()}
 
 
 @pytest.fixture
-def bench(fakes):
-    made = Bench(fakes)
+def Bench(correct_bench):
+    return correct_bench.Bench
+
+
+@pytest.fixture
+def CLASSES(correct_bench):
+    return correct_bench.CLASSES
+
+
+@pytest.fixture
+def bench(fakes, correct_bench):
+    made = correct_bench.Bench(fakes)
     yield made
     made.controller.close()
 
@@ -151,7 +85,7 @@ def test_a_whole_volume_changed_at_once_is_looked_at_in_a_job(bench):
     assert bench.written() == {}
 
 
-def test_a_run_writes_no_corrections(bench):
+def test_a_run_writes_no_corrections(bench, CLASSES):
     layer = bench.segment()
     bench.paint(layer, 2, 3, 4)
     result = begin(bench.viewer, bench.scan, ResultSpec("liver-v1", "a" * 64, CLASSES, slices=(4,)))
@@ -196,7 +130,7 @@ def test_the_suggested_slice_is_gone_to(bench):
     assert bench.state.strip.suggested != z
 
 
-def test_an_earlier_session_is_offered_and_restored(bench, fakes):
+def test_an_earlier_session_is_offered_and_restored(bench, fakes, Bench):
     layer = bench.segment()
     bench.paint(layer, 2, 3, 4)
     bench.controller.show_slice(4)
@@ -221,7 +155,7 @@ def test_an_earlier_session_is_offered_and_restored(bench, fakes):
     again.controller.close()
 
 
-def test_an_earlier_session_is_restored_into_a_new_mask(bench, fakes):
+def test_an_earlier_session_is_restored_into_a_new_mask(bench, fakes, Bench):
     layer = bench.segment()
     bench.paint(layer, 2, 3, 4)
     bench.written()
@@ -236,7 +170,7 @@ def test_an_earlier_session_is_restored_into_a_new_mask(bench, fakes):
     again.controller.close()
 
 
-def test_an_earlier_session_that_is_left_out_goes_to_the_history(bench, fakes):
+def test_an_earlier_session_that_is_left_out_goes_to_the_history(bench, fakes, Bench):
     layer = bench.segment()
     bench.paint(layer, 2, 3, 4)
     bench.written()
@@ -251,7 +185,7 @@ def test_an_earlier_session_that_is_left_out_goes_to_the_history(bench, fakes):
     again.controller.close()
 
 
-def test_an_edit_over_an_earlier_one_that_is_undone_leaves_the_earlier_one(bench, fakes):
+def test_an_edit_over_an_earlier_one_that_is_undone_leaves_the_earlier_one(bench, fakes, Bench):
     layer = bench.segment()
     bench.paint(layer, 2, 3, 4)
     bench.written()
@@ -298,7 +232,7 @@ def test_a_layer_resized_in_the_middle_is_said_and_loses_nothing(bench):
     assert len(bench.state.strip.marks) == 6
 
 
-def test_two_viewers_of_this_program_share_a_project(bench, fakes):
+def test_two_viewers_of_this_program_share_a_project(bench, fakes, Bench):
     layer = bench.segment()
     bench.paint(layer, 2, 3, 4)
     other = Bench(fakes)
@@ -337,7 +271,7 @@ def test_a_folder_that_cannot_be_written_is_said(bench, monkeypatch, tmp_path):
     assert bench.state.strip.marks[2] == "edited"
 
 
-def test_colour_and_single_images_are_corrected_too(fakes):
+def test_colour_and_single_images_are_corrected_too(fakes, Bench):
     viewer = ViewerModel()
     viewer.add_image(np.random.default_rng(0).integers(0, 255, (12, 14, 3), np.uint8), name="ct", rgb=True)
     bench = Bench(fakes, viewer)
@@ -354,7 +288,7 @@ def test_colour_and_single_images_are_corrected_too(fakes):
     bench.controller.close()
 
 
-def test_slices_along_another_axis_are_reviewed_along_it(bench):
+def test_slices_along_another_axis_are_reviewed_along_it(bench, CLASSES):
     result = begin(bench.viewer, bench.scan, ResultSpec("side", "b" * 64, CLASSES, axis=2))
     for z in range(14):
         result.write(SlicePart(z, np.ones((6, 12), np.uint8)))
@@ -411,7 +345,7 @@ def test_keys_shadow_nothing_of_naparis(bench):
     for owner in (ViewerModel, *(getattr(kinds, name) for name in ("Labels", "Image", "Points", "Shapes", "Vectors"))):
         known |= {str(key) for key in owner.class_keymap if key is not Ellipsis}
     ours = [key for key, _ in bench.state.keys]
-    assert ours == ["K", "N", "H"]
+    assert ours == ["K", "N", "H", "Shift+R"]
     assert not known & {str(coerce_keybinding(key)) for key in ours}
     bound = {str(key) for key in bench.viewer.keymap}
     assert {"K", "N", "H"} <= bound

@@ -1,0 +1,426 @@
+"""Retrain, keep and roll back on a ``ViewerModel``: real layers and projects; what trains and predicts are fakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_llm4seg.config import Card
+from napari_llm4seg.corrections import Version
+from napari_llm4seg.gui.controllers.choices import Chooser
+from napari_llm4seg.gui.controllers.loading import ModelLoader
+from napari_llm4seg.gui.controllers.retrain import RetrainController
+from napari_llm4seg.gui.state.session import ModelEntry
+from napari_llm4seg.gui.viewer_port import NapariPort
+from napari_llm4seg.jobs import InlineRunner
+
+BETTER = {
+    "n": 2,
+    "verdict": "better",
+    "worse": False,
+    "dice_before": 0.84,
+    "dice_after": 0.91,
+    "interval": [0.02, 0.11],
+    "hd95_before": 5.1,
+    "hd95_after": 3.2,
+    "hd95_unit": "mm",
+    "words": "Better.",
+}
+WORSE = {**BETTER, "verdict": "worse", "worse": True, "dice_after": 0.7, "interval": [-0.2, -0.08]}
+
+
+class FakeTrainer:
+    """Takes commands; the test says what becomes of them."""
+
+    def __init__(self, on_event):
+        self.tell = on_event
+        self.asked, self.busy, self.closed = [], "", False
+
+    def start(self):
+        self.asked.append(("start",))
+
+    def load(self, model, config=None, device="auto"):
+        self.asked.append(("load", str(model), device))
+
+    def warm(self, project, scans=None):
+        self.asked.append(("warm", project, scans))
+
+    def train(self, project, out, scans=None, *, config=None, name=""):
+        self.asked.append(("train", scans, config, name))
+        self.out, self.busy = Path(out), "train"
+
+    def train_new(self, project, out, classes, scans=None, *, config=None, name="", **made):
+        self.asked.append(("new", [each["name"] for each in classes], scans, name, made))
+        self.out, self.busy = Path(out), "new"
+
+    def stop(self):
+        self.asked.append(("stop",))
+
+    def cancel(self):
+        self.asked.append(("cancel",))
+
+    def close(self, timeout=2.0):
+        self.closed = True
+
+    def names(self):
+        return [each[0] for each in self.asked]
+
+    def finish(self, gate=BETTER, **more):
+        what, self.busy = self.busy, ""
+        self.tell({"event": "finished", "what": what, "checkpoint": str(self.out), "gate": gate, **more})
+
+
+class FakeKeeper:
+    """Versions in memory."""
+
+    def __init__(self):
+        self.kept, self.current, self.broken = [], 0, None
+
+    def versions(self, project):
+        return tuple(self.kept), self.current
+
+    def keep(self, trained):
+        if self.broken:
+            raise self.broken
+        number = len(self.kept) + 1
+        self.kept.append(
+            Version(number=number, name=f"liver v{number}", digest=f"d{number}", gate=dict(trained.facts["gate"]))
+        )
+        self.current = number
+        return self.entry(trained.project, number), number
+
+    def entry(self, project, number):
+        name = self.kept[number - 1].name
+        return ModelEntry(f"/versions/v{number}", name, Path(f"/versions/v{number}"), Card(name=name))
+
+    def use(self, project, number):
+        self.current = number
+
+    def rename(self, project, number, name):
+        self.kept[number - 1] = self.kept[number - 1].model_copy(update={"name": name})
+        return self.entry(project, number)
+
+    def compare(self, project, a, b):
+        return f"v{a} against v{b}"
+
+    def ready(self, project, stack, volumetric):
+        assert project.writer.flush(10)
+
+
+class Room:
+    """The bench of corrections with the training on top, and a loader that answers to the session as the dock does."""
+
+    def __init__(self, fakes, correct_bench):
+        self.bench = correct_bench.Bench(fakes)
+        self.session = self.bench.session
+        self.models, self.keeper, self.view = fakes.FakeModels(), FakeKeeper(), fakes.RecordingView()
+        self.trainers = []
+
+        def make(on_event):
+            self.trainers.append(FakeTrainer(on_event))
+            return self.trainers[-1]
+
+        self.controller = RetrainController(
+            self.session,
+            self.bench.controller,
+            self.bench.port,
+            self.models,
+            self.keeper,
+            make,
+            self.view,
+            lambda: InlineRunner(interval=0),
+            aside=lambda call: call(),
+        )
+        self.controller.start()
+        settings = self.session.settings
+        chooser = Chooser(self.session, NapariPort(self.bench.viewer), settings)
+        nothing = lambda *_: None  # noqa: E731
+        loader = self.loader = ModelLoader(
+            self.session, self.models, chooser, settings, InlineRunner(interval=0), nothing, nothing, nothing
+        )
+        self.session.model_wanted.connect(loader.take)
+        self.chooser = chooser
+        self.start = ModelEntry("liver-v1", "liver", Path("/starters/liver"), Card(name="liver"))
+        loader.take(self.start, None)
+
+    @property
+    def state(self):
+        return self.view.state
+
+    @property
+    def trainer(self):
+        return self.trainers[-1]
+
+    def correct(self, *slices):
+        layer = self.bench.segment()
+        for z in slices:
+            self.bench.paint(layer, z, 3, 4)
+        self.bench.written()
+        self.bench.controller._render()
+        return layer
+
+    def trained(self, gate=BETTER):
+        layer = self.correct(2)
+        self.controller.retrain()
+        self.trainer.finish(gate)
+        return layer
+
+
+@pytest.fixture
+def room(fakes, correct_bench):
+    made = Room(fakes, correct_bench)
+    yield made
+    made.controller.close()
+    made.bench.controller.close()
+
+
+def test_what_cannot_be_pressed_says_why(room):
+    assert "There is no mask" in room.state.train.tooltip
+    room.bench.segment()
+    assert room.state.train.tooltip == "Correct or confirm a slice first."
+    assert room.state.new.tooltip == "Correct or confirm a slice first."
+    assert not room.trainers, "nothing is warmed before the first correction"
+
+
+def test_the_first_correction_warms_the_process_and_each_further_one_again(room):
+    layer = room.correct(2)
+    assert room.state.train.enabled
+    assert room.state.train.text == "Retrain with 1 slice"
+    assert room.trainer.names() == ["load", "warm"]
+    assert room.trainer.asked[0] == ("load", "/starters/liver", "auto")
+    scans = room.bench.controller.scans()
+    assert room.trainer.asked[1] == ("warm", room.bench.controller.project.store.folder, scans)
+    room.bench.viewer.dims.set_current_step(0, 3)
+    assert room.trainer.names() == ["load", "warm"], "looking at another slice is no reason"
+    room.trainer.busy = "warm"
+    room.bench.paint(layer, 3, 3, 4)
+    room.bench.written()
+    room.trainer.busy = ""
+    room.trainer.tell({"event": "finished", "what": "warm"})
+    assert room.trainer.names() == ["load", "warm", "warm"]
+    assert len(room.trainers) == 1
+
+
+def test_a_training_shows_its_curves_and_time_and_can_be_stopped(room):
+    room.correct(2)
+    room.controller.choose_parts("adapters")
+    room.controller.retrain()
+    assert room.trainer.asked[-1] == ("train", room.bench.controller.scans(), {"parts": "adapters"}, "")
+    assert room.state.busy
+    assert not room.state.train.enabled
+    assert room.state.progress.text == "warming up"
+    room.trainer.tell({"event": "split", "train": [], "held_back": [{"digest": "f" * 64}]})
+    assert room.bench.controller.project.store.held_back == {"f" * 64}
+    step = {"event": "step", "epoch": 2, "epochs": 8, "loss": 0.5, "fraction": 0.25}
+    room.trainer.tell(step)
+    room.trainer.tell({**step, "event": "validated", "score": 0.7, "best": 0.7, "seconds_left": 12.0})
+    assert room.state.curve.loss == ((2.0, 0.5),)
+    assert room.state.curve.score == ((2.0, 0.7),)
+    assert room.state.progress.text == "epoch 2/8 · 12 s left"
+    assert room.state.progress.done / room.state.progress.total == 0.25
+    room.controller.stop()
+    assert room.trainer.names()[-1] == "stop"
+    room.trainer.finish()
+    assert room.state.verdict is not None
+
+
+def test_cancel_keeps_nothing(room):
+    layer = room.correct(2)
+    before = layer.data.copy()
+    room.controller.retrain()
+    room.controller.cancel()
+    assert room.trainer.names()[-1] == "cancel"
+    room.trainer.busy = ""
+    room.trainer.tell({"event": "cancelled", "what": "train"})
+    assert not room.state.busy
+    assert room.state.verdict is None
+    assert "nothing of it is kept" in room.state.message.text
+    assert np.array_equal(layer.data, before)
+
+
+def test_before_and_after_are_shown_with_what_changes_here(room):
+    layer = room.correct(2)
+    before = layer.data.copy()
+    room.controller.retrain()
+    room.bench.viewer.dims.set_current_step(0, 1)
+    room.trainer.finish()
+    verdict = room.state.verdict
+    assert verdict.lines == ("Held back: 2 slices", "Dice 0.84 → 0.91 (+0.02 to +0.11)", "HD95 5.1 → 3.2 mm")
+    assert "Better" in verdict.words
+    change = next(each for each in room.bench.viewer.layers if "what the new model changes" in each.name)
+    grid = room.bench.scan.data[1] / 255 > 0.5
+    added = int((grid & (before[1] == 0)).sum())
+    assert np.array_equal(change.data[1] == 1, grid & (before[1] == 0))
+    assert verdict.changes == f"In slice 1: +{added} and −0 pixels"
+    assert [choice.label for choice in room.bench.state.masks] == [layer.name], "it is no mask to correct"
+    assert room.bench.viewer.layers.selection.active is not change
+    room.bench.viewer.dims.set_current_step(0, 0)
+    assert "slice 0" in room.state.verdict.changes
+    assert change.data[0].any()
+    assert np.array_equal(layer.data, before), "the mask itself is as it was"
+    room.controller.roll_back()
+    assert change not in room.bench.viewer.layers
+    assert room.state.verdict is None
+    assert room.session.model == room.start
+
+
+def test_a_kept_version_is_the_model_and_segments_what_nobody_touched(room):
+    layer = room.correct(2)
+    room.bench.controller.show_slice(1)
+    room.bench.controller.confirm()
+    before = layer.data.copy()
+    room.controller.retrain()
+    room.trainer.finish()
+    assert room.state.verdict.keep.text == "Keep as v1"
+    room.controller.keep()
+    assert [row.name for row in room.state.versions] == ["liver v1"]
+    assert room.state.versions[0].current
+    assert room.state.versions[0].score == "Dice 0.91 (2)"
+    assert room.session.model.name == "liver v1"
+    assert room.session.predictor.checkpoint.digest == "/versions/v1"
+    assert "liver v1" in [entry.name for entry in room.chooser.entries]
+    assert np.array_equal(layer.data[1:3], before[1:3]), "edited and confirmed slices stay"
+    new = room.bench.scan.data / 255 > 0.5
+    assert np.array_equal(layer.data[3:], new[3:])
+    assert layer.name == "ct · seg · liver v1"
+    assert room.bench.state.strip.marks == (
+        "untouched", "confirmed", "edited", "untouched", "untouched", "untouched"
+    )  # fmt: skip
+    assert not any("what the new model" in each.name for each in room.bench.viewer.layers)
+    assert "4 untouched slices were segmented with it" in room.state.message.text
+
+    layer.undo()
+    room.bench.soon.come()
+    assert np.array_equal(layer.data, before), "it was one undo step"
+    assert room.bench.state.counts.startswith("1 edited · 1 confirmed"), "and undoing it is no edit"
+    layer.redo()
+    room.bench.soon.come()
+    room.controller.roll_back()
+    assert np.array_equal(layer.data, before)
+    assert layer.name == "ct · seg · liver-v1"
+    assert room.session.model == room.start
+    assert room.keeper.current == 0
+    assert not room.state.versions[0].current
+    assert "stays among the versions" in room.state.message.text
+    room.bench.soon.come()
+    assert room.bench.state.counts.startswith("1 edited · 1 confirmed")
+    layer.undo()
+    room.bench.soon.come()
+    assert np.array_equal(layer.data[3:], new[3:])
+
+
+def test_rolling_back_leaves_what_was_edited_since(room):
+    layer = room.trained()
+    before = layer.data.copy()
+    room.controller.keep()
+    layer.paint((4, 9, 9), 2)
+    room.bench.soon.come()
+    edited = layer.data[4].copy()
+    room.controller.roll_back()
+    room.bench.soon.come()
+    assert np.array_equal(layer.data[4], edited)
+    assert np.array_equal(layer.data[5], before[5])
+    assert room.bench.state.strip.marks[4] == "edited"
+
+
+def test_a_worse_model_is_kept_at_the_second_click_only(room):
+    room.trained(WORSE)
+    assert room.state.verdict.worse
+    assert room.state.verdict.words.startswith("Worse")
+    room.controller.keep()
+    assert not room.keeper.kept
+    assert "worse" in room.state.message.text
+    assert room.state.verdict.keep.text == "Keep as v1 all the same"
+    room.controller.keep()
+    assert len(room.keeper.kept) == 1
+
+
+def test_nothing_trains_while_a_new_model_waits_for_a_decision(room):
+    room.trained()
+    assert room.state.train.tooltip == "Keep the new model or roll it back first."
+    room.controller.retrain()
+    assert room.trainer.names().count("train") == 1
+
+
+def test_a_killed_process_is_told_in_words_and_can_be_tried_again(room):
+    room.correct(2)
+    room.controller.retrain()
+    room.trainer.busy = ""
+    room.trainer.tell({"event": "died", "what": "train", "error": "The training process was killed. Try again."})
+    assert room.state.message.text == "The training process was killed. Try again."
+    assert room.state.message.kind == "error"
+    assert not room.state.busy
+    assert room.state.train.enabled
+    count = len(room.trainer.asked)
+    room.bench.viewer.dims.set_current_step(0, 1)
+    assert len(room.trainer.asked) == count, "what has died is not warmed again of its own accord"
+    room.controller.retrain()
+    assert room.trainer.names()[-1] == "train"
+    room.trainer.finish()
+    assert room.state.verdict is not None
+
+
+def test_a_training_that_fails_is_said(room):
+    room.correct(2)
+    room.controller.retrain()
+    room.trainer.tell({"event": "failed", "what": "train", "error": "Memory did not suffice for the training."})
+    assert "Memory did not suffice" in room.state.message.text
+    assert room.state.train.enabled
+
+
+def test_a_version_that_cannot_be_written_can_be_kept_later(room):
+    from napari_llm4seg.errors import InputError
+
+    room.trained()
+    room.keeper.broken = InputError("The disk is full. Make room.")
+    room.controller.keep()
+    assert room.state.message.text == "The disk is full. Make room."
+    assert room.session.model == room.start
+    room.keeper.broken = None
+    room.controller.keep()
+    assert room.session.model.name == "liver v1"
+
+
+def test_a_new_model_is_trained_from_the_classes_of_the_mask(room):
+    layer = room.correct(2)
+    before = layer.data.copy()
+    assert room.state.new.enabled
+    assert room.state.new_classes == "liver, spleen"
+    room.controller.new_model("abdomen")
+    scans = room.bench.controller.scans()
+    made = {"modality": "", "device": "auto"}
+    assert room.trainer.asked[-1] == ("new", ["liver", "spleen"], scans, "abdomen", made)
+    room.trainer.finish({"n": 0, "worse": False, "verdict": "not measured", "words": "Not measured: too few."})
+    assert room.state.verdict.lines == ()
+    assert "Not measured" in room.state.verdict.words
+    room.controller.keep()
+    assert room.session.model.name == "liver v1"
+    assert not np.array_equal(layer.data, before)
+    room.controller.roll_back()
+    assert np.array_equal(layer.data, before)
+
+
+def test_versions_are_used_renamed_and_compared(room):
+    room.trained()
+    room.controller.keep()
+    room.controller.retrain()
+    room.trainer.finish()
+    room.controller.keep()
+    assert [row.number for row in room.state.versions] == [1, 2]
+    room.controller.use_version(1)
+    assert room.session.model.name == "liver v1"
+    assert room.keeper.current == 1
+    room.controller.rename_version(1, "the good one")
+    assert room.session.model.name == "the good one"
+    assert room.state.versions[0].name == "the good one"
+    room.controller.compare_versions(2, 1)
+    assert room.state.compared == "v1 against v2"
+
+
+def test_closing_the_dock_ends_the_process(room):
+    room.trained()
+    room.controller.close()
+    assert room.trainer.closed
+    assert not any("what the new model" in each.name for each in room.bench.viewer.layers)
