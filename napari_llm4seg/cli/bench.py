@@ -17,7 +17,7 @@ def bench(
         typer.Option(
             "--only",
             metavar="NAME",
-            help="import, help, segment, layer, folded, training, volume, readers, inspect, retrain or gui; repeatable.",
+            help="import, help, segment, layer, folded, training, volume, readers, inspect, retrain, gui; repeatable.",
         ),
     ] = None,
     model: Model = None,
