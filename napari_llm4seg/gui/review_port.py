@@ -13,6 +13,7 @@ from napari_llm4seg.corrections import ModelMask
 from napari_llm4seg.corrections.suggest import Evidence
 from napari_llm4seg.digests import mask_digest
 from napari_llm4seg.errors import Cancelled, InputError
+from napari_llm4seg.gui import steps
 from napari_llm4seg.gui.controllers.ports import MaskInfo, ResultSpec
 from napari_llm4seg.gui.controllers.review_ports import Classes, Surveyed
 from napari_llm4seg.gui.grid import SliceGrid, grid_shape
@@ -43,6 +44,8 @@ _ADDED, _TAKEN = 1, 2
 _CHANGES = ((_ADDED, "added", "#56B4E9"), (_TAKEN, "taken away", "#D55E00"))
 # Under this name a mask that no model wrote keeps what its slices held when it was met.
 _FOUND = "found"
+# And under this one what a clean-up made of slices that nobody had edited.
+_TIDIED = "tidied"
 
 
 class NapariStack:
@@ -56,6 +59,7 @@ class NapariStack:
         self._shape = tuple(labels.data.shape)
         self._grid = SliceGrid(self._shape, axis)
         self._lengths = _lengths(labels)
+        self._undone = False
 
     def __len__(self) -> int:
         return len(self._grid)
@@ -85,7 +89,10 @@ class NapariStack:
 
     def wrote(self) -> Mapping[int, str]:
         about = own_metadata(self._labels)
-        return written(self._labels) if "written" in about else about.get(_FOUND, {})
+        known = written(self._labels) if "written" in about else about.get(_FOUND, {})
+        tidied = about.get(_TIDIED, {})
+        # what was tidied counts until the model writes that slice anew
+        return {**known, **{z: after for z, (before, after) in tidied.items() if known.get(z, "") == before}}
 
     def evidence(self) -> Mapping[int, Evidence]:
         return own_metadata(self._labels).get("evidence", {})
@@ -94,7 +101,17 @@ class NapariStack:
         before, self._lengths = self._lengths, _lengths(self._labels)
         undone = self._lengths[1] > before[1]
         newest = getattr(self._labels, "_redo_history" if undone else "_undo_history", ())
+        self._undone = undone
         return _slices_of(newest[-1], self.axis, len(self._shape)) if newest else None
+
+    def automatic(self) -> bool:
+        newest = getattr(self._labels, "_redo_history" if self._undone else "_undo_history", ())
+        return bool(newest) and steps.is_noted(self._labels, newest[-1])
+
+    def tidied(self, slices: Mapping[int, str]) -> None:
+        about = self._labels.metadata.setdefault(KEY, {})
+        known = about.get("written", about.get(_FOUND, {}))
+        about.setdefault(_TIDIED, {}).update({z: (known.get(z, ""), digest) for z, digest in slices.items()})
 
     def survey(self, cancelled: Callable[[], bool]) -> Surveyed:
         known, digests = dict(self.wrote()), []

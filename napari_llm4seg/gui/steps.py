@@ -54,6 +54,12 @@ def follow(layer: Labels) -> None:
     _write(layer)
 
 
+def is_noted(layer: Labels, item: Any) -> bool:
+    """Return whether ``item``, one of napari's undo steps, was an automatic change."""
+    marks = {id(_mark(atom)) for atom in item}
+    return any(step.mark is not None and id(step.mark()) in marks for step in _NOTED.get(layer, ()))
+
+
 def steps(layer: Labels) -> list[str]:
     """Return what was done to the layer, oldest first."""
     return [str(words) for words in own_metadata(layer).get(_NAME, ())]

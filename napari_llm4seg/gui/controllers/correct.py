@@ -78,7 +78,7 @@ class CorrectController:
         self._offer: dict[int, Restored] = {}
         self._suggestion: Suggestion | None = None
         self._partial = False
-        self._looking = self._again = self._carrying = self._closed = False
+        self._looking = self._again = self._automatic = self._carrying = self._closed = False
         self._taken: list[str] = []
         self._message: Message | None = None
 
@@ -239,7 +239,8 @@ class CorrectController:
             if self._offer:
                 self._compare(self._offer)
         else:
-            changed = self.reviewing.take(found)
+            automatic, self._automatic = self._automatic, False
+            changed = self.reviewing.take(found, automatic)
         again, self._again = self._again, False
         self._keep(changed)
         if again:
@@ -275,10 +276,12 @@ class CorrectController:
         if self._closed or stack is None or self.reviewing is None or touched == set() or not stack.readable():
             return
         self._touched = set()
+        automatic = len(touched or (0, 0)) > 1 and stack.automatic()
         if touched is None or len(touched) > _FEW:
+            self._automatic = automatic
             self._look()
             return
-        self._keep(self.reviewing.edited(sorted(touched)))
+        self._keep(self.reviewing.edited(sorted(touched), automatic))
         self._think()
 
     def _keep(self, slices: list[int]) -> None:

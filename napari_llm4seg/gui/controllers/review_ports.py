@@ -85,6 +85,12 @@ class Stack(Protocol):
     def touched(self) -> tuple[int, ...] | None:
         """Return the slices that the layer's last change touched; None where that is not known."""
 
+    def automatic(self) -> bool:
+        """Return whether the layer's last change was a clean-up or the like, which looked at no single slice."""
+
+    def tidied(self, slices: Mapping[int, str]) -> None:
+        """Take note that such a change left these slices, of these digests, which nobody has edited."""
+
     def survey(self, cancelled: Callable[[], bool]) -> Surveyed:
         """Look at every slice; for a job."""
 

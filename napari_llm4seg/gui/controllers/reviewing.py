@@ -51,9 +51,14 @@ class Reviewing:
         self._suggester = Suggester(len(stack), stack=len(stack) > 1)
         self.take(found)
 
-    def take(self, found: Surveyed) -> list[int]:
-        """Take note of what every slice holds; return those whose state changed."""
+    def take(self, found: Surveyed, automatic: bool = False) -> list[int]:
+        """Take note of what every slice holds; return those whose state changed.
+
+        An ``automatic`` change of slices that nobody had edited is no edit: nobody has looked at them.
+        """
         changed = self.sync()
+        if automatic:
+            self._tidied(dict(enumerate(found.digests)))
         self._model.update(found.model)
         self._late.clear()
         for z, digest in enumerate(found.digests):
@@ -82,11 +87,29 @@ class Reviewing:
         self._suggester.note(self.stack.evidence())
         return changed
 
-    def edited(self, slices: Iterable[int]) -> list[int]:
-        """Look at slices that were touched; return those that hold something else now."""
-        changed = self.sync()
+    def edited(self, slices: Iterable[int], automatic: bool = False) -> list[int]:
+        """Look at slices that were touched, in an ``automatic`` change or not; return those that are another now."""
+        changed, slices = self.sync(), list(slices)
+        if automatic:
+            self._tidied({z: mask_digest(self.stack.labels(z)) for z in slices})
         changed += [z for z in slices if self._note(z, mask_digest(self.stack.labels(z)))]
         return sorted(set(changed))
+
+    def _tidied(self, digests: Mapping[int, str]) -> None:
+        """Take note that the untouched ones of these slices are what an automatic change made of them."""
+        new = {
+            z: digest
+            for z, digest in digests.items()
+            if digest != self.review.written(z)
+            and digest not in self._ever.get(z, ())
+            and self.review.state(z) == "untouched"
+        }
+        self.stack.tidied(new)
+        for z, digest in new.items():
+            self._ever.setdefault(z, set()).update((digest, self._wrote.get(z, EMPTY)))
+            self._late.add(z)
+            self._wrote[z] = digest
+            self.review.model_wrote(z, digest)
 
     def _note(self, z: int, digest: str) -> bool:
         if digest != self.review.written(z) and digest in self._ever.get(z, ()):

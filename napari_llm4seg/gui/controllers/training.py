@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from napari_llm4seg.config import FinetuneConfig
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.projects import Project
 from napari_llm4seg.gui.controllers.retrain_ports import Corrected, MakeTrainer, Message, Trainer
@@ -56,6 +57,8 @@ class Training:
         self._score: list[tuple[float, float]] = []
         self._event: Message = {}
         self._left: tuple[float, float] | None = None
+        self._limit: float | None = None
+        self._began = time.monotonic()
 
     def close(self) -> None:
         """End the process; takes a moment."""
@@ -78,7 +81,7 @@ class Training:
         self._load(trainer, entry.path)
         trainer.warm(project.store.folder, self._review.scans())
 
-    def begin(self, project: Project, model: Path, out: Path, parts: str) -> None:
+    def begin(self, project: Project, model: Path, out: Path, parts: Any) -> None:
         """Train ``parts`` of ``model`` on what was corrected.
 
         Raises
@@ -88,7 +91,9 @@ class Training:
         """
         trainer = self._anew()
         self._load(trainer, model)
-        trainer.train(project.store.folder, out, self._review.scans(), config={"parts": parts})
+        config = FinetuneConfig.quick(parts)
+        self._limit = config.seconds
+        trainer.train(project.store.folder, out, self._review.scans(), config=config.model_dump(mode="json"))
 
     def begin_new(self, project: Project, out: Path, classes: Classes, name: str, modality: str) -> None:
         """Train a new model of ``classes`` on what was corrected; raises as ``begin``."""
@@ -112,11 +117,15 @@ class Training:
     def progress(self) -> ProgressState:
         """Return how far the training is."""
         event = self._event
-        done = round(_STEPS * float(event.get("fraction", 0.0)))
-        text = f"epoch {event.get('epoch', 0)}/{event.get('epochs', 0)}"
+        now = time.monotonic()
+        fraction, lefts = float(event.get("fraction", 0.0)), []
         if self._left is not None:
-            text += words.left(max(0.0, self._left[0] - (time.monotonic() - self._left[1])))
-        return ProgressState(done, _STEPS, text)
+            lefts.append(self._left[0] - (now - self._left[1]))
+        if self._limit is not None:  # whichever ends it first
+            fraction = max(fraction, min(1.0, (now - self._began) / self._limit))
+            lefts.append(self._limit - (now - self._began))
+        text = f"epoch {event.get('epoch', 0)}" + (words.left(max(0.0, min(lefts))) if lefts else "")
+        return ProgressState(round(_STEPS * fraction), _STEPS, text)
 
     def _ready(self) -> Trainer:
         if self._trainer is None:
@@ -141,6 +150,8 @@ class Training:
                 self._score.append((float(event["epoch"]), float(event["score"])))
             left = event.get("seconds_left")
             self._left = (float(left), time.monotonic()) if left is not None else None
+        elif kind == "split":
+            self._began = time.monotonic()
         elif kind == "died":
             self._cold, self._warmed = True, None
         elif kind == "failed" and event.get("what") == "load":

@@ -97,7 +97,7 @@ class CorrectWidget(QWidget):
         row.addWidget(self.go_button)
         row.addWidget(self.confirm_button)
         self._rows.addLayout(row)
-        self.partial_box = QCheckBox("Partial annotation: only what I draw counts")
+        self.partial_box = QCheckBox("Only what I draw counts (partial)")
         self.partial_box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self._rows.addWidget(self.partial_box)
         self.mask_box.chosen.connect(lambda key: self._do("choose_mask", key))
@@ -126,7 +126,7 @@ class CorrectWidget(QWidget):
     def _build_project(self) -> None:
         self.project_line, self.saved_line = Line(), QLabel()
         self.project_button = QToolButton()
-        self.project_button.setText("Project…")
+        self.project_button.setText("Project")
         self.project_button.setAccessibleName("Project of corrections")
         self.project_button.setToolTip("Where corrections are kept")
         self.project_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)

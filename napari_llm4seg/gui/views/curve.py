@@ -55,7 +55,7 @@ class CurvePlot(QWidget):
         item.scene().addItem(self._second)
         item.getAxis("right").linkToView(self._second)
         self._second.setXLink(item)
-        self._second.setYRange(0, 1, padding=0.02)
+        self._second.setYRange(0, 1, padding=0.12)
         self._second.setMouseEnabled(x=False, y=False)
         item.vb.sigResized.connect(self._fit)
         self._loss = item.plot(pen=pg.mkPen(_LOSS, width=2))

@@ -10,6 +10,7 @@ from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.controllers.projects import projects_folder
 from napari_llm4seg.gui.layers import layer_id
+from napari_llm4seg.gui.mask_port import NapariMasks
 from napari_llm4seg.gui.results import begin
 
 
@@ -83,6 +84,29 @@ def test_a_whole_volume_changed_at_once_is_looked_at_in_a_job(bench):
     bench.soon.come()
     assert bench.state.strip.marks == ("untouched",) * 6
     assert bench.written() == {}
+
+
+def test_a_clean_up_of_the_whole_mask_is_no_edit_of_its_slices(bench, fakes, Bench):
+    layer = bench.segment()
+    bench.paint(layer, 2, 3, 4)
+    port, grown = NapariMasks(bench.viewer), layer.data.copy()
+    grown[1:4, 9:11] = 1
+    port.replace_labels(layer_id(layer), grown)
+    port.note_step(layer_id(layer), "grown")
+    bench.soon.come()
+    assert bench.state.counts.startswith("1 edited"), "nobody has looked at the others"
+    assert bench.written() == {2: "edited"}
+    bench.paint(layer, 3, 0, 0)
+    assert bench.state.strip.marks[3] == "edited"
+    for step in (layer.undo, layer.undo, layer.redo):
+        step()
+        bench.soon.come()
+        assert bench.state.counts.startswith("1 edited")
+    bench.controller.close()
+    again = Bench(fakes, bench.viewer)
+    again.session.mask_id = layer_id(layer)
+    assert again.state.counts.startswith("1 edited"), "another look at the mask finds the same"
+    again.controller.close()
 
 
 def test_a_run_writes_no_corrections(bench, CLASSES):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_llm4seg.config import Card
+from napari_llm4seg.config import Card, FinetuneConfig
 from napari_llm4seg.corrections import Version
 from napari_llm4seg.gui.controllers.choices import Chooser
 from napari_llm4seg.gui.controllers.loading import ModelLoader
@@ -207,7 +207,8 @@ def test_a_training_shows_its_curves_and_time_and_can_be_stopped(room):
     room.correct(2)
     room.controller.choose_parts("adapters")
     room.controller.retrain()
-    assert room.trainer.asked[-1] == ("train", room.bench.controller.scans(), {"parts": "adapters"}, "")
+    quick = FinetuneConfig.quick("adapters").model_dump(mode="json")
+    assert room.trainer.asked[-1] == ("train", room.bench.controller.scans(), quick, "")
     assert room.state.busy
     assert not room.state.train.enabled
     assert room.state.progress.text == "warming up"
@@ -218,7 +219,7 @@ def test_a_training_shows_its_curves_and_time_and_can_be_stopped(room):
     room.trainer.tell({**step, "event": "validated", "score": 0.7, "best": 0.7, "seconds_left": 12.0})
     assert room.state.curve.loss == ((2.0, 0.5),)
     assert room.state.curve.score == ((2.0, 0.7),)
-    assert room.state.progress.text == "epoch 2/8 · 12 s left"
+    assert room.state.progress.text == "epoch 2 · 7 s left", "the time it has ends it before its epochs do"
     assert room.state.progress.done / room.state.progress.total == 0.25
     room.controller.stop()
     assert room.trainer.names()[-1] == "stop"
