@@ -165,7 +165,7 @@ class Export:
         relative, turned = fe.change(*values)
         name = "LLM layer" if pair == fe.LAYER else "block"
         self.report.setdefault("change", {})[name] = {
-            "relative_mean": float(relative.mean()),
+            "relative_mean": float(relative.mean(dtype=np.float64)),
             "one_minus_cosine_mean": float(turned.mean()),
         }
         panels.append(fig.value_panel(seen, f"relative change through the {name}", relative, "|y - x| / |x|"))
