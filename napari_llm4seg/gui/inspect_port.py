@@ -9,15 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Layer
 
-from napari_llm4seg.gui.controllers.inspect_ports import Drawn, Listeners, Place
+from napari_llm4seg.gui.controllers.inspect_ports import Drawn, Listeners, Place, Target
 from napari_llm4seg.gui.grid import SliceGrid, grid_shape, index_on_show, on_show, stack_of
 from napari_llm4seg.gui.layers import find_layer, volume_from_layer
 from napari_llm4seg.gui.overlays import Overlays, data_to_world
+from napari_llm4seg.gui.regions import region_in, regions_of
 from napari_llm4seg.gui.watch import LayerWatch
 from napari_llm4seg.volume import Volume
 
 # A hand moves a little while it clicks; in pixels of the canvas.
 _STILL = 4.0
+_BETWEEN = "  ·  "
 _GONE = "The scan's layer is gone; choose another one."
 
 
@@ -60,12 +62,25 @@ class NapariInspect:
     def show_only(self, slots: tuple[str, ...]) -> None:
         self.overlays.show_only(slots)
 
+    def regions(self, scan_id: str) -> list[tuple[str, str]]:
+        return regions_of(self._viewer)
+
+    def region(self, layer_id: str, target: Target, z: int, shape: tuple[int, int]) -> npt.NDArray[Any]:
+        drawn = find_layer(self._viewer, layer_id, "The layer with the region is gone; choose another one.")
+        return region_in(drawn, self._layer(target.scan_id), target, z, shape)
+
     def say(self, text: str) -> None:
-        # what napari says of the selected layer's value stands in `status`, and is written anew at every move
         if text != self._said:
-            active = self._viewer.layers.selection.active
-            self._viewer.help = text or (active.help if active is not None else "")
+            plain = _joined(self._viewer.status, self._said, "")
             self._said = text
+            self._viewer.status = _joined(plain, "", text)
+
+    def _status_changed(self, event: Any = None) -> None:
+        """Say it again behind what napari says of the selected layer, which it writes anew at every move."""
+        if self._said:
+            status = _joined(_joined(self._viewer.status, self._said, ""), "", self._said)
+            if status != self._viewer.status:
+                self._viewer.status = status
 
     # ------------------------------------------------------------------ hearing
 
@@ -74,6 +89,7 @@ class NapariInspect:
         self._watch.connect(listeners.layers_changed)
         self._viewer.mouse_drag_callbacks.append(self._pressed)
         self._viewer.mouse_move_callbacks.append(self._moved)
+        self._viewer.events.status.connect(self._status_changed)
         for name in ("point", "order", "ndisplay"):
             getattr(self._viewer.dims.events, name).connect(self._dims_changed)
 
@@ -84,6 +100,7 @@ class NapariInspect:
         self._watch.disconnect()
         self._viewer.mouse_drag_callbacks.remove(self._pressed)
         self._viewer.mouse_move_callbacks.remove(self._moved)
+        self._viewer.events.status.disconnect(self._status_changed)
         for name in ("point", "order", "ndisplay"):
             getattr(self._viewer.dims.events, name).disconnect(self._dims_changed)
         self.say("")
@@ -172,3 +189,11 @@ def _canvas(event: Any) -> Any:
     """Return where the mouse is on the canvas, in its pixels; None for events that do not know."""
     pos = getattr(event, "pos", None)
     return None if pos is None else np.asarray(pos, dtype=float)
+
+
+def _joined(status: Any, taken: str, added: str) -> Any:
+    """Return napari's status, a sentence or parts of one, without what was said behind it and with what is now."""
+    part = status.get("coordinates", "") if isinstance(status, dict) else str(status)
+    part = part.removesuffix(taken).removesuffix(_BETWEEN) if taken else part
+    part = f"{part}{_BETWEEN}{added}" if part and added else part or added
+    return {**status, "coordinates": part} if isinstance(status, dict) else part

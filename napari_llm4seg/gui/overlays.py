@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Layer
-from napari.utils.colormaps import Colormap
+from napari.utils.colormaps import AVAILABLE_COLORMAPS, Colormap
 
 from napari_llm4seg.gui.controllers.inspect_ports import (
     ATTENTION,
@@ -34,12 +34,17 @@ _NAMES = {
 }
 # Nothing, dimmed, a stripe, the frame of a token: red-orange is in neither the scan nor the map's colours.
 _MARKS = Colormap(
-    [[0, 0, 0, 0], [0, 0, 0, 0.45], [1, 1, 1, 0.3], [0.835, 0.369, 0.0, 1]],
+    [[0, 0, 0, 0], [0, 0, 0, 0.3], [1, 1, 1, 0.3], [0.835, 0.369, 0.0, 1]],
     controls=[0, 0.25, 0.5, 0.75, 1],
     interpolation="zero",
     name="llm4seg token",
 )
 _OPACITY = 0.6
+# viridis that lets the scan through where little is looked at
+_SHARES = Colormap(
+    np.concatenate((AVAILABLE_COLORMAPS["viridis"].colors[:, :3], np.linspace(0, 1, 256)[:, None] ** 0.5), axis=1),
+    name="llm4seg attention",
+)
 
 
 def data_to_world(layer: Layer) -> Matrix:
@@ -160,7 +165,8 @@ class Overlays:
         elif drawn.slot == OVERLAY:
             layer = Image(data, colormap=_MARKS, contrast_limits=(0, 3), blending="translucent", **place)
         else:
-            layer = Image(data, colormap="viridis", contrast_limits=drawn.limits, opacity=_OPACITY, **place)
+            colours, opacity = (_SHARES, 0.8) if drawn.slot == ATTENTION else ("viridis", _OPACITY)
+            layer = Image(data, colormap=colours, contrast_limits=drawn.limits, opacity=opacity, **place)
             layer.blending = "translucent"
             layer.interpolation3d = "nearest"
         layer.metadata[KEY] = _kept(drawn)

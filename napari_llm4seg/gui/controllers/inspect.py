@@ -10,8 +10,12 @@ from typing import Any
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.inspect_attention import AttentionPart
+from napari_llm4seg.gui.controllers.inspect_export import export
+from napari_llm4seg.gui.controllers.inspect_features import FeaturesPart
 from napari_llm4seg.gui.controllers.inspect_ports import InspectPort, Listeners, Place, axes_of
 from napari_llm4seg.gui.controllers.inspect_recording import Asked, Part, Recording, record
+from napari_llm4seg.gui.controllers.inspect_spectrum import SpectrumPart
+from napari_llm4seg.gui.controllers.inspect_what_if import WhatIfPart
 from napari_llm4seg.gui.controllers.loading import with_options
 from napari_llm4seg.gui.controllers.ports import Runner
 from napari_llm4seg.gui.state.session import Session
@@ -22,6 +26,8 @@ from napari_llm4seg.planes import slice_axis
 from napari_llm4seg.volume import Volume
 
 _ASK = "Click the scan: what does this place look at? Shift + drag follows the mouse; a plain drag moves the view."
+
+_EXPORT = "Maps as NIfTI or TIFF in their place, numbers as CSV, figures as PNG, and a JSON that sums up"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +47,7 @@ class InspectController:
     port : InspectPort
     view : InspectView
     make_runner : callable() -> Runner
-        Called twice: recording, and what takes longer.
+        Called three times: recording, what takes longer, and what takes a moment.
     settings : Settings
     soon : callable(callable)
         Runs its argument in the window's thread a moment later, once for several calls within that moment.
@@ -57,7 +63,8 @@ class InspectController:
         soon: Callable[[Callable[[], None]], Any],
     ) -> None:
         self.session, self.port, self.view, self.settings = session, port, view, settings
-        self._recorder, self._worker = make_runner(), make_runner()
+        self._recorder, self._worker, self._quick = make_runner(), make_runner(), make_runner()
+        self._runners = (self._recorder, self._worker, self._quick)
         self._soon = soon
         self.recording: Recording | None = None
         self.token: int | None = None
@@ -70,7 +77,13 @@ class InspectController:
         self._closed = False
         self._tab = "attention"
         self.attention = AttentionPart(self)
-        self._parts: dict[str, Part] = {"attention": self.attention}
+        self.features, self.spectrum, self.what_if = FeaturesPart(self), SpectrumPart(self), WhatIfPart(self)
+        self._parts: dict[str, Part] = {
+            "attention": self.attention,
+            "features": self.features,
+            "spectrum": self.spectrum,
+            "what_if": self.what_if,
+        }
 
     # ------------------------------------------------------------------ life
 
@@ -89,7 +102,7 @@ class InspectController:
         self.port.disconnect()
         for signal in self._signals():
             signal.disconnect(self._follow)
-        for runner in (self._recorder, self._worker):
+        for runner in self._runners:
             if runner.current is not None:
                 runner.current.cancel()
         if self._doing:
@@ -279,6 +292,19 @@ class InspectController:
         self._parts[self._tab].choose(what, value)
         self._draw()
 
+    def act(self, what: str, value: Any = None) -> None:
+        if self.recording is None:
+            return
+        try:
+            self._message = None
+            self._parts[self._tab].act(what, value)
+        except LLM4SegError as error:
+            self._message = words.failure(error, "Starting")
+        self.render()
+
+    def redraw(self) -> None:
+        self._draw()
+
     def _draw(self) -> None:
         """Have the open view draw, and take the other views' layers out of sight."""
         part = self._parts[self._tab]
@@ -291,8 +317,28 @@ class InspectController:
 
     # ------------------------------------------------------------------ what takes longer
 
+    def blocked(self) -> str:
+        if self.recording is None:
+            return "Nothing is recorded yet."
+        return f"{self.session.busy} Wait until it has ended." if self.session.busy else ""
+
+    def quick(self, doing: str, work: Callable[[Any], Any], done: Callable[[Any], None]) -> Any:
+        recording = self.recording
+        if self._closed or recording is None:
+            return None
+
+        def ended(result: Any) -> None:
+            if not self._closed and recording is self.recording:
+                done(result)
+                self.redraw()
+
+        def failed(error: BaseException) -> None:
+            if not self._closed and recording is self.recording:
+                self.say(words.failure(error, doing))
+
+        return self._quick.start(work, on_result=ended, on_error=failed)
+
     def run(self, doing: str, work: Callable[[Any], Any], done: Callable[[Any], None]) -> None:
-        """Run ``work(context)``; what it gives goes to ``done`` if the same slice is still recorded then."""
         recording = self.recording
         if self._closed or recording is None or self.session.busy:
             self.render()
@@ -305,10 +351,12 @@ class InspectController:
             if self._closed:
                 return
             self._doing, self._progress, self._message = "", None, message
+            self.session.busy = ""
             if message is None and recording is self.recording:
                 done(result)
-            self.session.busy = ""
-            self.render()
+                self.redraw()
+            else:
+                self.render()
 
         self._worker.start(
             work,
@@ -326,12 +374,32 @@ class InspectController:
             self.render()
 
     def cancel(self) -> None:
-        for runner in (self._recorder, self._worker):
+        for runner in self._runners:
             if runner.current is not None:
                 runner.current.cancel()
 
     def export_to(self, folder: Path) -> None:
-        """Not before the parts that write are there."""
+        """Write maps, tables and figures of what was looked at, as ``llm4seg inspect`` does."""
+        recording, token = self.recording, self.token
+        if recording is None or token is None or self._no_export():
+            return
+        head, layer = self.attention.asked
+        found = self.what_if.found()
+        stack = self.spectrum.stack_rows
+
+        def write(ctx: Any) -> Path:
+            return export(recording, folder, token, head, layer, found, stack, ctx)
+
+        def written(path: Path) -> None:
+            self._message = Message("info", f"Maps, tables and figures are in {path.parent}.", str(path))
+
+        self.run("writing maps, tables and figures", write, written)
+
+    def _no_export(self) -> str:
+        """Return why nothing can be exported now, or nothing."""
+        if self.recording is not None and not self.recording.seen.proof.ok:
+            return self.recording.seen.proof.words
+        return self.blocked() or ("" if self.token is not None else "Click the scan first: its place is written too.")
 
     def say(self, message: Message) -> None:
         self._message = message
@@ -347,6 +415,7 @@ class InspectController:
         if self._closed:
             return
         running = bool(self._doing) or self._pending is not None
+        reason = self._no_export()
         self.view.show_state(
             InspectState(
                 tab=self._tab,
@@ -356,7 +425,11 @@ class InspectController:
                 progress=self._progress,
                 cancel=ButtonState(running, "Stop" if running else "Nothing is running.", visible=running),
                 message=self._message,
+                export=ButtonState(not reason, reason or _EXPORT),
                 attention=self.attention.state(),
+                features=self.features.state(),
+                spectrum=self.spectrum.state(),
+                what_if=self.what_if.state(),
             )
         )
 
@@ -377,7 +450,9 @@ class InspectController:
         seen = recording.seen
         name = self.session.model.name if self.session.model is not None else seen.predictor.checkpoint.config.card.name
         grid = " × ".join(str(side) for side in seen.tokens.grid)
-        return f"{seen.frame.kind} {seen.frame.z} of {seen.frame.scan.n_slices}, {grid} tokens · {name}"
+        where = {"slice": "", "tile": "one tile, ", "patch": "one patch, "}[seen.frame.kind]
+        where = f"slice {seen.frame.z}, {where}" if seen.frame.scan.n_slices > 1 else where
+        return f"{where}{grid} tokens · {name}"
 
     def _proof(self) -> ProofState:
         if self.recording is None:

@@ -45,6 +45,15 @@ class AttentionPart:
         elif what == "layer":
             self._layer = str(value)
 
+    def act(self, what: str, value: Any) -> None:
+        """There is nothing to start here."""
+
+    @property
+    def asked(self) -> tuple[Any, int]:
+        """The head and the layer that are chosen, as an export takes them."""
+        head = self._head if self._head in ("mean", "max") else int(self._head)
+        return head, int(self._layer) if self._layer.isdigit() else 1
+
     def forget(self) -> None:
         """Nothing is recorded any more."""
         self._map, self._thumbnails = None, ()

@@ -92,6 +92,12 @@ class InspectPort(Protocol):
     def show_only(self, slots: tuple[str, ...]) -> None:
         """Hide an inspection's other layers, and show those of ``slots`` that there are."""
 
+    def regions(self, scan_id: str) -> list[tuple[str, str]]:
+        """Return (identifier, name) of the layers in which a region can be drawn: shapes, and labels."""
+
+    def region(self, layer_id: str, target: Target, z: int, shape: tuple[int, int]) -> Array:
+        """Return which pixels of slice ``z`` of the turned scan are inside what was drawn, ``shape``, bool."""
+
     def say(self, text: str) -> None:
         """Say something in the window's status line; "" gives it back."""
 

@@ -96,11 +96,31 @@ class Desk(Protocol):
     token: int | None
 
     def run(self, doing: str, work: Callable[[Any], Any], done: Callable[[Any], None]) -> None:
-        """Run ``work(context)`` in a job and hand its result to ``done``, unless another slice is recorded by then."""
+        """Run ``work(context)`` in a job and hand its result to ``done``, unless another slice is recorded by then.
+
+        Other docks wait for it; nothing is started while they run something.
+        """
+
+    def quick(self, doing: str, work: Callable[[Any], Any], done: Callable[[Any], None]) -> Any:
+        """Run what takes a moment the same way, without the others' waiting; a newer one takes its place.
+
+        Returns the job's handle, None where nothing was started.
+        """
+
+    def blocked(self) -> str:
+        """Return why ``run`` would start nothing now, or nothing."""
+
+    def redraw(self) -> None:
+        """Have the open view drawn anew."""
 
     def render(self) -> None: ...
 
     def say(self, message: Message) -> None: ...
+
+
+def waiting(job: Any) -> bool:
+    """Return whether the result of a job that ``Desk.quick`` started is still to come."""
+    return job is not None and job.state == "running" and not job.cancel_requested
 
 
 class Part(Protocol):
@@ -110,6 +130,8 @@ class Part(Protocol):
     def slots(self) -> tuple[str, ...]: ...
 
     def choose(self, what: str, value: Any) -> None: ...
+
+    def act(self, what: str, value: Any) -> None: ...
 
     def forget(self) -> None: ...
 

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QLabel, QRadi
 from napari_llm4seg.gui.views.abstract.inspect import AttentionState
 from napari_llm4seg.gui.views.picture_grid import PictureGrid
 from napari_llm4seg.gui.views.reading import ReadingLine
-from napari_llm4seg.gui.views.widgets import ChoiceBox, wrapped
+from napari_llm4seg.gui.views.widgets import ChoiceBox, show_words, wrapped
 
 _WAYS = (
     ("from", "from here", "What the clicked token looks at: where it takes information from"),
@@ -19,9 +19,10 @@ _WAYS = (
 
 
 class AttentionTab(QWidget):
-    """Emits ``chosen(what, value)``."""
+    """Emits ``chosen(what, value)``; it starts nothing."""
 
     chosen = Signal(str, object)
+    started = Signal(str, object)
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,17 +79,14 @@ class AttentionTab(QWidget):
         if state == self._shown:
             return
         self._shown = state
-        self.problem.setText(state.problem)
-        self.problem.setVisible(bool(state.problem))
+        show_words(self.problem, state.problem)
         self.controls.setVisible(bool(state.heads))
         self.head_box.show_choices(state.heads, state.head, "no head")
         self.layer_title.setVisible(bool(state.layers))
         self.layer_box.setVisible(bool(state.layers))
         self.layer_box.show_choices(state.layers, state.layer, "")
         self.way_buttons[state.way].setChecked(True)
-        self.title.setText(state.title)
-        self.title.setVisible(bool(state.title))
-        self.notes.setText("\n".join(state.notes))
-        self.notes.setVisible(bool(state.notes))
+        show_words(self.title, state.title)
+        show_words(self.notes, "\n".join(state.notes))
         self.heads_line.setVisible(bool(state.thumbnails))
         self.heads.show_pictures(state.thumbnails, state.head)

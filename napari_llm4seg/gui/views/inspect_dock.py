@@ -10,6 +10,9 @@ from qtpy.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QScrollArea, QTabWi
 
 from napari_llm4seg.gui.views.abstract.inspect import InspectActions, InspectState
 from napari_llm4seg.gui.views.inspect_attention import AttentionTab
+from napari_llm4seg.gui.views.inspect_features import FeaturesTab
+from napari_llm4seg.gui.views.inspect_spectrum import SpectrumTab
+from napari_llm4seg.gui.views.inspect_what_if import WhatIfTab
 from napari_llm4seg.gui.views.widgets import Bar, Line, MessageLine, button, show_button, wrapped
 
 _WIDTH = 320
@@ -51,7 +54,8 @@ class InspectWidget(QWidget):
         self.export_button.clicked.connect(self._ask_folder)
 
     def _build_tabs(self) -> None:
-        self.attention = AttentionTab()
+        self.attention, self.features = AttentionTab(), FeaturesTab()
+        self.spectrum, self.what_if = SpectrumTab(), WhatIfTab()
         self.tabs = QTabWidget()
         self.tabs.setAccessibleName("Views")
         self.tabs.setDocumentMode(True)
@@ -66,11 +70,17 @@ class InspectWidget(QWidget):
             self.tabs.addTab(area, title)
             self._keys.append(key)
             tab.chosen.connect(lambda what, value: self._do("choose", what, value))
+            tab.started.connect(lambda what, value: self._do("act", what, value))
         self.tabs.currentChanged.connect(lambda index: self._do("show_tab", self._keys[index]))
         self._rows.addWidget(self.tabs, 1)
 
     def _tab_list(self) -> list[tuple[str, str, Any]]:
-        return [("attention", "Attention", self.attention)]
+        return [
+            ("attention", "Attention", self.attention),
+            ("features", "Features", self.features),
+            ("spectrum", "Spectrum", self.spectrum),
+            ("what_if", "What if", self.what_if),
+        ]
 
     def _keep_height(self, line: Line) -> None:
         """Keep the place of a line that comes and goes with the mouse."""
@@ -93,12 +103,17 @@ class InspectWidget(QWidget):
         self.proof_line.show_text(state.proof.text, state.proof.tooltip)
         index = self._keys.index(state.tab)
         if index != self.tabs.currentIndex():
+            self.tabs.blockSignals(True)
             self.tabs.setCurrentIndex(index)
+            self.tabs.blockSignals(False)
         self.bar.show_progress(state.progress)
         show_button(self.cancel_button, state.cancel)
         show_button(self.export_button, state.export)
         self.message.show_message(state.message)
         self.attention.show_state(state.attention)
+        self.features.show_state(state.features)
+        self.spectrum.show_state(state.spectrum)
+        self.what_if.show_state(state.what_if)
 
     def show_hover(self, text: str) -> None:
         self.hover_line.show_text(text)

@@ -29,7 +29,7 @@ class PictureGrid(QWidget):
 
     picked = Signal(str)
 
-    def __init__(self, name: str, least: int = 44, columns: int = 0) -> None:
+    def __init__(self, name: str, least: int = 50, columns: int = 0) -> None:
         super().__init__()
         self.setAccessibleName(name)
         self.setMouseTracking(True)
@@ -66,7 +66,7 @@ class PictureGrid(QWidget):
         """Return width of a picture, its height, and the height of a row with its title."""
         side = (width - _GAP * (self._columns(width) - 1)) / self._columns(width)
         if not self._columns_asked:
-            side = min(side, 1.6 * self._least)
+            side = min(side, 2.0 * self._least)
         rows, columns = self._pictures[0].pixels.shape[:2] if self._pictures else (1, 1)
         high = min(side * rows / columns, 1.5 * side)
         return side, high, high + self.fontMetrics().height() + _GAP

@@ -22,16 +22,23 @@ class ReadingLine(QLabel):
 
     def __init__(self, view: str) -> None:
         super().__init__()
-        self.view = view
         self.setWordWrap(True)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.setMinimumWidth(1)
         self.setTextFormat(Qt.TextFormat.RichText)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+        self.view = ""
+        self.show_view(view)
+        self.linkActivated.connect(lambda anchor: open_page(self, self.view))
+
+    def show_view(self, view: str) -> None:
+        """Speak of another view."""
+        if view == self.view:
+            return
+        self.view = view
         said = VIEWS[view].line
         self.setText(f'{said} <a href="{VIEWS[view].anchor}" style="color: #56B4E9">How to read it</a>')
         self.setAccessibleName(said)
-        self.linkActivated.connect(lambda anchor: open_page(self, self.view))
 
 
 class Page(QDialog):

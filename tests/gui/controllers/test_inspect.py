@@ -178,7 +178,11 @@ def test_the_hovered_value_is_told(bench):
     token = bench.recording.seen.token_at(*middle(DARK))
     value = bench.recording.seen.attention(bench.controller.token).values[token]
     assert bench.view.hovers[-1].startswith(f"token {token}: {value:.4f}")
-    assert bench.viewer.help == bench.view.hovers[-1]
+    assert bench.viewer.status == f"Ready  ·  {bench.view.hovers[-1]}"
+    bench.viewer.status = {"layer_name": "scan", "coordinates": "[21 9]: 0"}  # as napari does at every move
+    assert bench.viewer.status["coordinates"] == f"[21 9]: 0  ·  {bench.view.hovers[-1]}"
+    bench.controller.close()
+    assert bench.viewer.status["coordinates"] == "[21 9]: 0"
 
 
 def test_out_of_sight_is_hatched_under_a_causal_mask():
@@ -354,3 +358,158 @@ def test_nothing_is_recorded_while_something_runs(bench):
     assert "when it has ended" in bench.state.hint
     bench.session.busy = ""
     assert bench.recording is not None
+
+
+def test_features_stand_side_by_side_and_one_lies_on_the_scan(bench):
+    from napari_llm4seg.activations import features as fe
+
+    bench.controller.show_tab("features")
+    state = bench.state.features
+    assert [picture.key for picture in state.pictures] == list(fe.POINTS)
+    seen = bench.recording.seen
+    np.testing.assert_array_equal(bench.map("features").data.ravel(), fe.norms(seen.features(state.picked)))
+    bench.controller.choose("picked", "bottleneck")
+    np.testing.assert_array_equal(bench.map("features").data.ravel(), fe.norms(seen.features("bottleneck")))
+    bench.controller.choose("kind", "channel")
+    bench.controller.choose("number", 1)
+    np.testing.assert_array_equal(bench.map("features").data.ravel(), seen.features("bottleneck")[:, 1])
+    bench.controller.choose("kind", "cosine")
+    assert "Click the scan" in bench.state.features.notes[0]
+    assert not bench.map("features").visible
+    bench.click(*middle(BRIGHT))
+    token = bench.controller.token
+    np.testing.assert_array_equal(bench.map("features").data.ravel(), fe.cosine(seen.features("bottleneck"), token))
+    assert bench.controller.features.value_at(token).startswith(f"token {token}: 1 cosine")
+    for kind, slot in (("colours", "colours"), ("clusters", "colours"), ("change", "features"), ("norm", "features")):
+        bench.controller.choose("kind", kind)
+        assert bench.map(slot).visible
+    assert not bench.map("colours").visible
+    bench.controller.choose("kind", "activation")
+    assert len(bench.state.features.pictures) == 2
+    assert any("IoU" in note and "before" in note and "after" in note for note in bench.state.features.notes)
+    bench.controller.choose("kind", "grad-cam")
+    from napari_llm4seg.activations import grad_cam
+
+    np.testing.assert_allclose(bench.map("features").data.ravel(), grad_cam(seen))
+
+
+def test_a_tab_shows_its_own_layers_alone(bench):
+    bench.click(*middle(BRIGHT))
+    bench.controller.show_tab("features")
+    assert bench.map("features").visible
+    assert not bench.map("attention").visible
+    bench.controller.show_tab("spectrum")
+    assert not any(bench.map(slot).visible for slot in ("attention", "features", "token"))
+    bench.controller.show_tab("attention")
+    assert bench.map("attention").visible
+
+
+def test_the_spectrum_of_a_slice_and_of_the_stack():
+    from napari_llm4seg.activations.spectra import of_slice
+
+    bench = Bench(np.stack([marked((32, 32), BRIGHT, DARK)] * 3))
+    bench.controller.show_tab("spectrum")
+    state = bench.state.spectrum
+    wanted = of_slice(bench.recording.seen)
+    assert [row[1] for row in state.rows] == [f"{row['effective_rank']:.2f}" for row in wanted]
+    assert all(curve.y.sum() == pytest.approx(1) for curve in state.plot.curves)
+    bench.controller.choose("centred", True)
+    assert [row[1] for row in bench.state.spectrum.rows] == [f"{row['effective_rank_centred']:.2f}" for row in wanted]
+    bench.controller.act("stack")
+    plot = bench.state.spectrum.stack_plot
+    assert plot.curves[0].x.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(plot.curves[0].y, wanted[0]["effective_rank_centred"])
+    assert bench.session.busy == ""
+    bench.controller.close()
+
+
+def test_what_if_changes_the_mask_and_not_the_network(bench):
+    from napari_llm4seg.activations import switch_off
+
+    net = bench.session.predictor.net
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    bench.controller.show_tab("what_if")
+    assert bench.state.what_if.run.enabled
+    bench.controller.act("run")
+    (row,) = bench.state.what_if.rows
+    wanted = switch_off(bench.recording.seen)
+    assert (row.dice, row.pixels) == (wanted.dice, wanted.changed)
+    np.testing.assert_array_equal(bench.map("difference").data, wanted.difference)
+    bench.controller.choose("change", "head")
+    bench.controller.choose("head", 1)
+    bench.controller.act("run")
+    assert bench.state.what_if.picked == "without head 1"
+    bench.controller.act("table")
+    rows = bench.state.what_if.table_rows
+    assert [row.name for row in rows] == [str(k) for k in range(bench.recording.seen.layers[0].spec.heads)]
+    assert rows[1].dice == bench.state.what_if.rows[1].dice
+    bench.controller.choose("picked", "head 1")
+    assert bench.map("difference").visible
+    bench.controller.choose("picked", "head 1")
+    assert not bench.map("difference").visible
+    after = net.state_dict()
+    assert all((after[name] == value).all() for name, value in before.items())
+    assert net.block.state == "on"
+
+
+@pytest.mark.parametrize("kind", ["labels", "rectangle", "ellipse"])
+def test_a_drawn_region_is_blocked(kind):
+    from napari_llm4seg.activations import block_tokens
+
+    bench = Bench(np.stack([marked((32, 32), BRIGHT, DARK)] * 3), scale=(2, 0.5, 0.7), translate=(1, 2, 3))
+    z = bench.recording.seen.frame.z
+    if kind == "labels":
+        data = np.zeros((3, 32, 32), np.uint8)
+        data[z, DARK[0], DARK[1]] = 1
+        bench.viewer.add_labels(data, scale=(2, 0.5, 0.7), translate=(1, 2, 3), name="region")
+    else:
+        low, high = (DARK[0].start, DARK[1].start), (DARK[0].stop - 1, DARK[1].stop - 1)
+        box = [(z, low[0], low[1]), (z, low[0], high[1]), (z, high[0], high[1]), (z, high[0], low[1])]
+        world = [bench.layer.data_to_world(corner) for corner in box]
+        bench.viewer.add_shapes([np.asarray(world)], shape_type=kind, name="region")
+    bench.controller.show_tab("what_if")
+    bench.controller.render()
+    key = next(choice.key for choice in bench.state.what_if.changes if "region" in choice.label)
+    bench.controller.choose("change", key)
+    bench.controller.act("run")
+    seen = bench.recording.seen
+    wanted = block_tokens(seen, [seen.token_at(*middle(DARK))])
+    (row,) = bench.state.what_if.rows
+    assert row.name == wanted.name
+    assert row.dice == wanted.dice
+    bench.viewer.dims.set_current_step(0, 0)
+    bench.controller.act("run")
+    assert "no area on this slice" in bench.state.message.text
+    bench.controller.close()
+
+
+def test_a_map_is_held_to_random_ones_in_words(bench, monkeypatch):
+    monkeypatch.setattr("napari_llm4seg.gui.controllers.inspect_what_if._RANDOM_MAPS", 2)
+    bench.controller.show_tab("what_if")
+    bench.controller.choose("map", "clicked")
+    assert "Click the scan" in bench.state.what_if.test.tooltip
+    bench.controller.choose("map", "attention")
+    bench.controller.act("test")
+    (verdict,) = bench.state.what_if.verdicts
+    assert verdict.startswith("attention: ")
+    assert bench.controller.what_if.found().faithfulness["attention"].words in verdict
+
+
+def test_everything_tried_is_exported(bench, tmp_path):
+    import json
+
+    assert not bench.state.export.enabled
+    assert "Click the scan first" in bench.state.export.tooltip
+    bench.click(*middle(BRIGHT))
+    bench.controller.show_tab("what_if")
+    bench.controller.act("run")
+    bench.controller.act("table")
+    bench.controller.export_to(tmp_path / "out")
+    assert "are in" in bench.state.message.text
+    report = json.loads((tmp_path / "out" / "inspection.json").read_text())
+    assert report["token"]["number"] == bench.controller.token
+    assert report["proof"]["ok"]
+    assert len(report["heads"]) == bench.recording.seen.layers[0].spec.heads
+    assert (tmp_path / "out" / "attention.png").exists()
+    assert (tmp_path / "out" / "what_if.csv").exists()
+    assert bench.session.busy == ""

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from napari_llm4seg.activations.reading import VIEWS
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
-from napari_llm4seg.gui.views.abstract.inspect import AttentionState, InspectState, Picture, ProofState
+from napari_llm4seg.gui.views.abstract.inspect import (
+    AttentionState,
+    Curve,
+    EffectRow,
+    FeaturesState,
+    InspectState,
+    Picture,
+    PlotState,
+    ProofState,
+    SpectrumState,
+    WhatIfState,
+)
 
 pytestmark = pytest.mark.gui
 
@@ -67,8 +81,6 @@ def test_a_head_is_picked_by_mouse_and_keyboard_and_given_back(dock, qtbot):
     middle = grid.box(4).center()
     qtbot.mouseClick(grid, Qt.MouseButton.LeftButton, pos=QPoint(round(middle.x()), round(middle.y())))
     assert actions.asked[-1] == ("choose", "head", "4")
-    from dataclasses import replace
-
     widget.show_state(replace(READY, attention=replace(READY.attention, head="4")))
     qtbot.keyClick(grid, Qt.Key.Key_Right)
     assert actions.asked[-1] == ("choose", "head", "5")
@@ -79,8 +91,6 @@ def test_a_head_is_picked_by_mouse_and_keyboard_and_given_back(dock, qtbot):
 
 
 def test_progress_message_and_hovered_value(dock, qtbot):
-    from dataclasses import replace
-
     widget, actions = dock
     height = widget.hover_line.geometry()
     widget.show_hover("token 12: 0.0312")
@@ -111,3 +121,99 @@ def test_the_page_opens_at_the_view(dock, qtbot):
         top = page.text.cursorRect().top()
         assert 0 <= top < page.text.viewport().height() / 2
         page.close()
+
+
+def test_the_points_are_picked_and_numbers_asked_for(dock, qtbot):
+    from qtpy.QtCore import QPoint, Qt
+
+    widget, actions = dock
+    points = tuple(Picture(key, key, np.zeros((16, 16, 3), np.uint8)) for key in ("before", "between", "after"))
+    features = FeaturesState(
+        kinds=(Choice("channel", "single channel"), Choice("norm", "norm")),
+        kind="channel",
+        number=3,
+        most=255,
+        number_name="Channel",
+        pictures=points,
+        picked="after",
+        notes=("One basis",),
+    )
+    widget.show_state(replace(READY, tab="features", features=features))
+    tab = widget.features
+    assert tab.isVisible()
+    assert ("show_tab", "features") not in actions.asked  # nobody asked
+    widget.tabs.tabBar().setCurrentIndex(2)
+    assert actions.asked[-1] == ("show_tab", "spectrum")
+    widget.tabs.tabBar().setCurrentIndex(1)
+    assert tab.number_box.value() == 3
+    tab.number_box.setValue(7)
+    assert actions.asked[-1] == ("choose", "number", 7)
+    assert tab.pictures.box(1).left() > 100  # two in a row
+    middle = tab.pictures.box(0).center()
+    qtbot.mouseClick(tab.pictures, Qt.MouseButton.LeftButton, pos=QPoint(round(middle.x()), round(middle.y())))
+    assert actions.asked[-1] == ("choose", "picked", "before")
+    assert tab.notes.text() == "One basis"
+    assert widget.minimumSizeHint().width() <= 320
+
+
+def test_a_spectrum_is_plotted_with_its_figures_and_formulas(dock):
+    widget, actions = dock
+    curves = tuple(Curve(name, np.arange(1.0, 9), 0.5 ** np.arange(8)) for name in ("before", "after"))
+    spectrum = SpectrumState(
+        plot=PlotState("number", "share", curves, log=True),
+        rows=(("bottleneck", "5.10", "0.74"), ("after the LLM layer", "7.40", "0.98")),
+        tooltips=("exp(- sum p ln p)", "- ln p_1"),
+        stack=ButtonState(True, "Take all", "Along the stack"),
+        compare=ButtonState(False, "Wait.", "Another version…"),
+    )
+    widget.show_state(replace(READY, tab="spectrum", spectrum=spectrum))
+    tab = widget.spectrum
+    assert tab.plot.area.height() >= 120
+    assert len(tab.plot.area.getPlotItem().listDataItems()) == 2
+    assert "before" in tab.plot.legend.text()
+    assert not tab.stack_plot.isVisible()
+    assert tab.table.topLevelItem(1).text(1) == "7.40"
+    assert tab.table.topLevelItem(1).toolTip(1) == "exp(- sum p ln p)"
+    tab.stack_button.click()
+    assert actions.asked[-1] == ("act", "stack", None)
+    assert widget.minimumSizeHint().width() <= 320
+    assert "pyqtgraph" in sys.modules
+
+
+def test_heads_are_sorted_by_their_numbers_and_a_change_is_picked(dock, qtbot):
+    from qtpy.QtCore import Qt
+
+    widget, actions = dock
+    heads = tuple(EffectRow(f"head {k}", str(k), 0.9 + 0.005 * ((k * 7) % 12), 900 + 30 * k, 0.5) for k in range(12))
+    what_if = WhatIfState(
+        changes=(Choice("off", "layer off"), Choice("head", "one head")),
+        change="head",
+        head=2,
+        heads=12,
+        needs_head=True,
+        run=ButtonState(True, "Segment again", "Try it"),
+        rows=(EffectRow("layer off", "layer off", 0.472, 5321),),
+        picked="layer off",
+        table=ButtonState(True, "All", "All heads in turn"),
+        table_rows=heads,
+        maps=(Choice("attention", "attention"),),
+        map="attention",
+        test=ButtonState(False, "Click the scan first.", "Test it"),
+        verdicts=("attention: No better than random maps",),
+    )
+    widget.show_state(replace(READY, tab="what_if", what_if=what_if))
+    tab = widget.what_if
+    dice = [float(tab.heads.topLevelItem(n).text(1)) for n in range(12)]
+    assert dice == sorted(dice)
+    tab.heads.sortByColumn(0, Qt.SortOrder.DescendingOrder)
+    assert [tab.heads.topLevelItem(n).text(0) for n in range(3)] == ["11", "10", "9"]
+    tab.heads.sortByColumn(2, Qt.SortOrder.AscendingOrder)
+    assert tab.heads.topLevelItem(0).text(2) == "900"
+    assert tab.effects.topLevelItem(0).isSelected()
+    tab.heads.itemClicked.emit(tab.heads.topLevelItem(1), 0)
+    assert actions.asked[-1] == ("choose", "picked", "head 1")
+    tab.run_button.click()
+    assert actions.asked[-1] == ("act", "run", None)
+    assert not tab.test_button.isEnabled()
+    assert tab.test_button.toolTip() == "Click the scan first."
+    assert widget.minimumSizeHint().width() <= 320

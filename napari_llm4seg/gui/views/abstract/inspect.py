@@ -57,6 +57,89 @@ class AttentionState:
 
 
 @dataclass(frozen=True)
+class FeaturesState:
+    """What the features tab shows: ``pictures`` side by side, ``picked`` the one that lies on the scan."""
+
+    problem: str = ""
+    kinds: tuple[Choice, ...] = ()
+    kind: str = "norm"
+    number: int = 0
+    most: int = 0
+    least: int = 0
+    number_name: str = ""
+    pictures: tuple[Picture, ...] = ()
+    picked: str = ""
+    notes: tuple[str, ...] = ()
+    view: str = "features"
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A line of a plot: ``x`` and ``y`` are arrays (n,)."""
+
+    name: str
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class PlotState:
+    """A plot with its axes named; ``log`` for a logarithmic ordinate."""
+
+    x_name: str
+    y_name: str
+    curves: tuple[Curve, ...]
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class SpectrumState:
+    """What the spectrum tab shows; rows are (point, effective rank, log inverse top share) in words."""
+
+    problem: str = ""
+    centred: bool = False
+    plot: PlotState | None = None
+    rows: tuple[tuple[str, str, str], ...] = ()
+    tooltips: tuple[str, str] = ("", "")
+    stack: ButtonState = field(default_factory=ButtonState)
+    stack_plot: PlotState | None = None
+    compare: ButtonState = field(default_factory=ButtonState)
+    versions: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class EffectRow:
+    """A changed run in the table: ``dice`` in [0, 1] with the normal mask, ``pixels`` that changed their label."""
+
+    key: str
+    name: str
+    dice: float
+    pixels: int
+    entropy: float | None = None
+
+
+@dataclass(frozen=True)
+class WhatIfState:
+    """What the what-if tab shows; ``picked`` is the key of the row whose difference lies on the scan."""
+
+    problem: str = ""
+    changes: tuple[Choice, ...] = ()
+    change: str = ""
+    head: int = 0
+    heads: int = 0
+    needs_head: bool = False
+    run: ButtonState = field(default_factory=ButtonState)
+    rows: tuple[EffectRow, ...] = ()
+    picked: str = ""
+    table: ButtonState = field(default_factory=ButtonState)
+    table_rows: tuple[EffectRow, ...] = ()
+    maps: tuple[Choice, ...] = ()
+    map: str = ""
+    test: ButtonState = field(default_factory=ButtonState)
+    verdicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class InspectState:
     """Everything the dock shows at one moment."""
 
@@ -70,6 +153,9 @@ class InspectState:
     export: ButtonState = field(default_factory=ButtonState)
     message: Message | None = None
     attention: AttentionState = field(default_factory=AttentionState)
+    features: FeaturesState = field(default_factory=FeaturesState)
+    spectrum: SpectrumState = field(default_factory=SpectrumState)
+    what_if: WhatIfState = field(default_factory=WhatIfState)
 
 
 class InspectActions(Protocol):
@@ -82,6 +168,9 @@ class InspectActions(Protocol):
 
     def choose(self, what: str, value: Any) -> None:
         """Change one choice of the present tab, such as "head" or "way"."""
+
+    def act(self, what: str, value: Any = None) -> None:
+        """Start something in the present tab, such as "table" or "stack"."""
 
     def cancel(self) -> None: ...
 
