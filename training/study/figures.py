@@ -15,7 +15,14 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#
 _DASHES = ("-", "--", ":", "-.")
 
 
-def _plots() -> Any:
+def plots() -> Any:
+    """Return pyplot, set up for files.
+
+    Raises
+    ------
+    ConfigError
+        Where matplotlib is not installed.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -28,18 +35,19 @@ def _plots() -> Any:
     return pyplot
 
 
-def _save(plots: Any, figure: Any, path: Path) -> Path:
+def save(pyplot: Any, figure: Any, path: Path) -> Path:
+    """Write the figure as SVG, whole or not at all, and let go of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
-    plots.close(figure)
+    pyplot.close(figure)
     return path
 
 
 def forest(study: Study, results: Sequence[Result], path: Path) -> Path:
     """Draw the differences in IoU with both intervals, one line each."""
-    plots = _plots()
-    figure, axes = plots.subplots(figsize=(7.2, 0.9 + 0.32 * len(results)))
+    pyplot = plots()
+    figure, axes = pyplot.subplots(figsize=(7.2, 0.9 + 0.32 * len(results)))
     places = range(len(results))[::-1]
     for place, result in zip(places, results, strict=True):
         c = result.comparison
@@ -54,13 +62,13 @@ def forest(study: Study, results: Sequence[Result], path: Path) -> Path:
         "difference in mean per-image IoU\n(thick: 95 % over images, thin: over seeds and images, ticks: each seed)"
     )
     axes.spines[["top", "right"]].set_visible(False)
-    return _save(plots, figure, path)
+    return save(pyplot, figure, path)
 
 
 def seeds(study: Study, dataset: str, names: Sequence[str], path: Path) -> Path:
     """Draw each run's mean test IoU, one colour for each seed."""
-    plots = _plots()
-    figure, axes = plots.subplots(figsize=(7.2, 3.2))
+    pyplot = plots()
+    figure, axes = pyplot.subplots(figsize=(7.2, 3.2))
     for i, seed in enumerate(study.plan.seeds):
         points = [
             (place, run.mean("iou"))
@@ -76,13 +84,13 @@ def seeds(study: Study, dataset: str, names: Sequence[str], path: Path) -> Path:
     axes.set_ylabel("mean per-image test IoU")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    return _save(plots, figure, path)
+    return save(pyplot, figure, path)
 
 
 def curves(study: Study, dataset: str, names: Sequence[str], path: Path) -> Path:
     """Draw validation IoU over the epochs, one colour for each arm, one line for each seed."""
-    plots = _plots()
-    figure, axes = plots.subplots(figsize=(7.2, 3.4))
+    pyplot = plots()
+    figure, axes = pyplot.subplots(figsize=(7.2, 3.4))
     for i, name in enumerate(names):
         for run in study.of(dataset, name):
             rows = [(place + 1, row["val_iou"]) for place, row in enumerate(run.curve) if "val_iou" in row]
@@ -101,4 +109,4 @@ def curves(study: Study, dataset: str, names: Sequence[str], path: Path) -> Path
     axes.set_ylabel("validation IoU")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    return _save(plots, figure, path)
+    return save(pyplot, figure, path)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.annotation_effort.made import PLAN
+from training.annotation_effort.compare import duels, gates, together
+from training.annotation_effort.plan import Plan
+from training.annotation_effort.report import make_report
+from training.annotation_effort.rows import Log, dice
+
+pytest.importorskip("matplotlib")
+
+
+def row(k: int, hits: int, choice: str = "suggested", **more: Any) -> dict[str, Any]:
+    """Return a row of three slices of 10 pixels each; the last one is right in ``hits`` of them."""
+    plan = Plan.model_validate(PLAN)
+    counted = {"hits": [[0], [10], [hits]], "said": [[0], [10], [10]], "true": [[0], [10], [10]]}
+    about = {"case": "ball", "method": "forest", "choice": choice, "seed": 0, "k": k, "slices": [1] if k else []}
+    times = dict.fromkeys(("learning", "learning_cpu", "saying", "saying_cpu"), 4.2)
+    return (
+        about
+        | counted
+        | {
+            "digest": plan.digest(plan.sessions()[0]),
+            "stack": True,
+            "facts": {},
+            "seconds": times,
+            "load": 1.5,
+            **more,
+        }
+    )
+
+
+def test_a_duel_compares_what_both_have_from_two_slices_on() -> None:
+    rows = [row(1, 9), row(1, 1, "uniform"), row(3, 8), row(3, 6, "uniform"), row(3, 4, "uniform", seed=1), row(5, 9)]
+    (found,) = duels(rows, "uniform")
+    assert found.differences == {3: pytest.approx(0.8 - 0.5)}
+    assert (found.mean, found.wins) == (pytest.approx(0.3), 1)
+    assert together([found], {"ball"}) == (pytest.approx(0.3), 1, 1)
+    assert together([found], {"another"})[1:] == (0, 0)
+    assert duels(rows, "random") == []
+
+
+def gate(before: float, after: float, worse: bool) -> dict[str, Any]:
+    return {"gate": {"n": 1, "verdict": "", "worse": worse, "dice_before": before, "dice_after": after}}
+
+
+def test_the_gate_s_warnings_are_counted_against_what_came_of_everything_else() -> None:
+    rows = [
+        row(0, 5),
+        row(4, 8, facts=gate(0.5, 0.8, False)),  # better everywhere
+        row(5, 2, facts=gate(0.5, 0.4, True)),  # worse and warned of
+        row(6, 2, facts=gate(0.5, 0.6, False)),  # worse on the rest, which the held-back slice did not show
+        row(7, 5, facts=gate(0.5, 0.4, False)),  # a warning that should have come
+        row(8, 5, facts={"gate": {"n": 0}}),
+    ]
+    found = gates(rows)
+    assert (found.n, found.warned, found.unwarned, found.missed) == (4, 1, 1, 1)
+    assert (found.rose, found.fell) == (1, 2)
+    assert gates(rows[1:]).n == 0  # what the starter said before is not known
+
+
+def test_the_report_holds_the_figures_and_says_what_is_missing(tmp_path: Path) -> None:
+    plan = Plan.model_validate(copy.deepcopy(PLAN) | {"held_out": ["ball"]})
+    log = Log(tmp_path / "runs")
+    for each in (row(1, 3), row(3, 8), row(3, 6, "uniform"), row(3, 1, digest="other settings", choice="organ")):
+        log.add(each)
+    path = tmp_path / "effort.md"
+    make_report(plan, tmp_path / "runs", path)
+    text = path.read_text()
+    assert "3 of 7 planned trainings are there" in text
+    assert f"| random forest | suggested | {dice(row(1, 3)):.3f} | {dice(row(3, 8)):.3f} |" in text
+    assert "| held out | uniform | +0.200 | 1 of 1 |" in text
+    assert "organ |" not in text  # a row of other settings does not count
+    assert "No fine-tuning held slices back." in text
+    assert (tmp_path / "effort" / "curves.svg").read_bytes().startswith(b"<?xml")
+    before = (path.read_bytes(), (tmp_path / "effort" / "curves.svg").read_bytes())
+    make_report(plan, tmp_path / "runs", path)
+    assert before == (path.read_bytes(), (tmp_path / "effort" / "curves.svg").read_bytes())
+
+
+def test_without_rows_there_is_a_report_that_says_so(tmp_path: Path) -> None:
+    make_report(Plan.model_validate(PLAN), tmp_path / "runs", tmp_path / "effort.md")
+    assert "0 of 7 planned trainings are there" in (tmp_path / "effort.md").read_text()

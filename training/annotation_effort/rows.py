@@ -1,0 +1,124 @@
+"""What a cell leaves behind: one row of counts, from which every score is computed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_llm4seg.corrections.suggest import Evidence
+from napari_llm4seg.errors import InputError
+from napari_llm4seg.files import write_text
+from training.annotation_effort.cases import Case
+from training.annotation_effort.methods import Said
+from training.annotation_effort.plan import Session
+
+Row = dict[str, Any]
+Where = Literal["rest", "extent"]
+FILE = "rows.jsonl"
+
+
+def key(row: Row) -> tuple[str, str, str, int, int]:
+    """Return what there is one row of: case, method, choice, seed and number of corrected slices."""
+    return row["case"], row["method"], row["choice"], row["seed"], row["k"]
+
+
+def row_key(session: Session, k: int) -> tuple[str, str, str, int, int]:
+    return session.case, session.method, session.choice, session.seed, k
+
+
+class Log:
+    """The rows in ``folder``, in one file of JSON lines that is replaced whole at each new one.
+
+    Raises
+    ------
+    InputError
+        Where a line is no row.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self.rows: list[Row] = []
+        if self.path.is_file():
+            for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
+                try:
+                    row = json.loads(line)
+                    key(row), row["digest"]
+                except (ValueError, KeyError, TypeError) as error:
+                    raise InputError(f"Line {number} of '{self.path}' is no row of this study. Delete it.") from error
+                self.rows.append(row)
+
+    def add(self, row: Row) -> None:
+        """Write a row; one of the same cell gives way to it."""
+        self.rows = [other for other in self.rows if key(other) != key(row)] + [row]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.path, "".join(json.dumps(each) + "\n" for each in self.rows))
+
+    def find(self, session: Session, k: int, digest: str) -> Row | None:
+        """Return the finished row of a cell, unless it was made with other settings."""
+        found = (row for row in self.rows if key(row) == row_key(session, k) and row["digest"] == digest)
+        return next(found, None)
+
+    def same(self, session: Session, slices: Collection[int], digest: str) -> Row | None:
+        """Return the row of another choice that came to the same slices: the training would be the very same."""
+        for row in self.rows:
+            mine = (row["case"], row["method"], row["seed"], row["digest"])
+            if mine == (session.case, session.method, session.seed, digest) and set(row["slices"]) == set(slices):
+                return row
+        return None
+
+
+def counts(case: Case, said: Said) -> dict[str, list[list[int]]]:
+    """Return true positive, predicted and true pixels of each slice, by class."""
+    values = [spec.value for spec in case.classes]
+    pairs = list(zip(said.labels, case.truths, strict=True))
+    return {
+        "hits": [[int(((mask == v) & (truth == v)).sum()) for v in values] for mask, truth in pairs],
+        "said": [[int((mask == v).sum()) for v in values] for mask, _ in pairs],
+        "true": [[int((truth == v).sum()) for v in values] for _, truth in pairs],
+    }
+
+
+def dice(row: Row, where: Where = "rest") -> float:
+    """Return the Dice coefficient on everything not corrected.
+
+    Of a stack it is that of all these slices' pixels together, mean over the classes; of a set of images the mean over
+    images. "extent" looks at the slices from the first to the last that hold the thing only.
+    """
+    hits, said, true = (np.array(row[name], dtype=np.float64) for name in ("hits", "said", "true"))
+    counted = np.ones(len(true), dtype=bool)
+    counted[list(row["slices"])] = False
+    if where == "extent":
+        holds = np.flatnonzero(true.any(axis=1))
+        counted[: holds[0]] = counted[holds[-1] + 1 :] = False
+    hits, both = hits[counted], said[counted] + true[counted]
+    if row["stack"]:
+        hits, both = hits.sum(axis=0, keepdims=True), both.sum(axis=0, keepdims=True)
+    return float(_ratio(2 * hits, both).mean()) if both.size else float("nan")
+
+
+def _ratio(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.divide(a, b, out=np.ones_like(a), where=b > 0)
+
+
+def packed(evidence: dict[int, Evidence]) -> dict[str, list[Any]]:
+    """Return the evidence as JSON holds it."""
+    return {
+        str(z): [round(each.unsure, 5), round(each.edge, 6), [round(area, 6) for area in each.areas]]
+        for z, each in evidence.items()
+    }
+
+
+def unpacked(values: dict[str, Sequence[Any]]) -> dict[int, Evidence]:
+    """Return the evidence of a row."""
+    return {int(z): Evidence(unsure, edge, tuple(areas)) for z, (unsure, edge, areas) in values.items()}
+
+
+def mean_dice(rows: Iterable[Row], where: Where = "rest") -> float:
+    """Return the mean of the rows' Dice; NaN without rows."""
+    values = [dice(row, where) for row in rows]
+    return float(np.mean(values)) if values else float("nan")
