@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from qtpy.QtCore import QEvent, QTimer
 
 from napari_llm4seg.gui.dispatch import Dispatcher
+from napari_llm4seg.gui.layers import ready_units
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.jobs import ThreadRunner
 
@@ -60,6 +61,7 @@ class Docked:
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        ready_units()  # before any job makes layers
         self.dispatcher = Dispatcher()
         self._docked = False
         self._close: Callable[..., None] = lambda *_: None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pint
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 
@@ -267,6 +268,15 @@ def warm_up() -> None:
     Touches neither viewer nor Qt, so a worker thread may do it.
     """
     Labels(np.zeros((2, 2), np.uint8), **class_style(((1, "any", _OTHER_COLOUR),)))
+
+
+def ready_units() -> None:
+    """Make pint's registry of units, which napari shares among all layers, in the thread that asks.
+
+    pint makes it at the first use, with nothing to keep a second thread from the half-made one: a scan opened while
+    ``warm_up`` runs would end in "'pixel' is not defined in the unit registry".
+    """
+    _ = pint.get_application_registry().pixel
 
 
 def words_of(layer: Layer) -> str:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -142,3 +145,23 @@ def test_a_scan_s_look_is_read_off_a_thumbnail():
     assert (ct.stack, ct.signed) == (True, True)
     assert layers.look_of(Image(da.zeros((5, 30, 40)))) is None, "lazy data is not computed for a guess"
     assert layers.look_of(Image(np.full((20, 20), np.nan))) is not None
+
+
+def test_units_are_ready_before_a_job_and_the_window_make_layers_at_once():
+    """In a process of its own: pint makes its registry once."""
+    code = """
+import pint
+from napari_llm4seg.gui.dock import Docked
+
+class Base:
+    pass
+
+class Dock(Docked, Base):
+    pass
+
+assert type(pint.application_registry.get()).__name__ == "LazyRegistry"
+Dock()
+print(type(pint.application_registry.get()).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split()[-1:] == ["UnitRegistry"], done.stderr
