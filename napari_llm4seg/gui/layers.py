@@ -276,7 +276,7 @@ def ready_units() -> None:
     pint makes it at the first use, with nothing to keep a second thread from the half-made one: a scan opened while
     ``warm_up`` runs would end in "'pixel' is not defined in the unit registry".
     """
-    _ = pint.get_application_registry().pixel
+    _ = pint.get_application_registry().pixel  # type: ignore[no-untyped-call]
 
 
 def words_of(layer: Layer) -> str:
