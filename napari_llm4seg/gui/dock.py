@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QDockWidget
 
 from napari_llm4seg.gui.dispatch import Dispatcher
 from napari_llm4seg.gui.layers import ready_units
@@ -103,10 +104,19 @@ class Docked:
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:  # type: ignore[attr-defined]
                 self._docked = True
+                self.dispatcher.post(lambda: _plain_title(self))
             elif self._docked:
                 self._close()
                 self.deleteLater()  # type: ignore[attr-defined]
         return bool(super().event(event))  # type: ignore[misc]
+
+
+def _plain_title(widget: Any) -> None:
+    """Let the tab of a dock show an ampersand in its name, which Qt takes for the mark of a key."""
+    while widget is not None and not isinstance(widget, QDockWidget):
+        widget = widget.parent()
+    if widget is not None and "&" in widget.windowTitle().replace("&&", ""):
+        widget.setWindowTitle(widget.windowTitle().replace("&", "&&"))
 
 
 def _closer(parts: Sequence[Part], dispatcher: Dispatcher) -> Callable[..., None]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from napari_llm4seg.gui.class_port import NapariClasses
@@ -125,6 +127,8 @@ class CorrectDock(Docked, CorrectWidget):
     def _make_trainer(self, on_event: Callable[[dict[str, Any]], None]) -> Trainer:
         from napari_llm4seg.jobs.child import TrainingChild
 
+        # the first curve finds it imported: a quarter of a second that the window would stand still
+        threading.Thread(target=import_module, args=("pyqtgraph",), daemon=True).start()
         return TrainingChild(on_event, self.dispatcher.post)
 
 

@@ -105,7 +105,7 @@ class NapariStack:
         return _slices_of(newest[-1], self.axis, len(self._shape)) if newest else None
 
     def automatic(self) -> bool:
-        newest = getattr(self._labels, "_redo_history" if self._undone else "_undo_history", ())
+        newest: Any = getattr(self._labels, "_redo_history" if self._undone else "_undo_history", ())
         return bool(newest) and steps.is_noted(self._labels, newest[-1])
 
     def tidied(self, slices: Mapping[int, str]) -> None:

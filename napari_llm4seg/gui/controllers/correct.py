@@ -186,9 +186,10 @@ class CorrectController:
             self._message = Message("warning", problem)
         self._stack, self.reviewing, self._suggestion, self._touched = None, None, None, set()
         self._looking = self._again = False
+        self.saver.follow(None)  # another mask of the same scan may lack what the project has
 
     def _take_up(self, mask: str | None) -> None:
-        self._hint, self._offer = "", {}
+        self._hint = ""
         if mask is None:
             self._follow_scan()
             return
@@ -198,6 +199,8 @@ class CorrectController:
             self._hint = str(error)
             self.saver.follow(None)
             return
+        if not self.saver.follows(self._stack.scan, self._stack.axis):
+            self._offer = {}
         if self._stack.classes():
             self.saver.set_classes(self._stack.classes())
         self._look()
@@ -207,9 +210,12 @@ class CorrectController:
         """Without a mask the scan alone is enough to know what an earlier session left."""
         self._hint = "Open a scan and press Segment, or add a labels layer: its slices are corrected here."
         try:
-            self.saver.follow(self.port.scan(self.session.scan_id) if self.session.scan_id is not None else None)
+            scan = self.port.scan(self.session.scan_id) if self.session.scan_id is not None else None
         except LLM4SegError:
-            self.saver.follow(None)
+            scan = None
+        if not self.saver.follows(scan):
+            self._offer = {}
+        self.saver.follow(scan)
 
     # ------------------------------------------------------------------ looking at all slices
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.errors import LLM4SegError
-from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers import calm, words
 from napari_llm4seg.gui.controllers.candidate import Fresh, Kept, Preview, rewrite, segment
 from napari_llm4seg.gui.controllers.loading import with_options
 from napari_llm4seg.gui.controllers.ports import ModelSource, Runner
@@ -94,6 +94,7 @@ class RetrainController:
             return
         self._preview.end()
         self._closed = True
+        calm.release(self)
         self.review.changed.disconnect(self._review_changed)
         for signal in self._signals():
             signal.disconnect(self._session_changed)
@@ -400,6 +401,7 @@ class RetrainController:
 
     def _enter(self, stage: Stage, text: str) -> None:
         self._stage = stage
+        calm.hold(self)
         self._progress = ProgressState(0, 0, text) if text else None
         self._render()
 
@@ -428,6 +430,7 @@ class RetrainController:
         )
 
     def _ended(self, message: Said | None) -> None:
+        calm.release(self)
         self._stage, self._progress = "idle", None
         self._message = message
         self._render()

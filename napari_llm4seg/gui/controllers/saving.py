@@ -107,12 +107,16 @@ class Saver:
 
     def follow(self, scan: Volume | None, axis: int = 0) -> None:
         """Keep corrections of ``scan`` from now on; those of the one before are written."""
-        if self._scan is not None and scan is not None and scan.data is self._scan.data and axis == self._axis:
+        if self.follows(scan, axis):
             return
         self._leave()
         self._scan, self._axis, self._digest, self._folder = scan, axis, "", None
         if scan is not None:
             self._open(create=False)
+
+    def follows(self, scan: Volume | None, axis: int = 0) -> bool:
+        """Return whether these slices are the ones that are kept already."""
+        return axis == self._axis and _same(scan, self._scan)
 
     def choose(self, folder: Path | None, *, create: bool = False) -> None:
         """Use the project in ``folder`` for all scans; None is one of its own for each."""
@@ -341,6 +345,15 @@ def _as_before(scan: Volume, axis: int, earlier: Restored) -> Put:
     )
 
 
+def _same(a: Volume | None, b: Volume | None) -> bool:
+    """Return whether two volumes are views of the same voxels."""
+    if a is None or b is None or a.data.shape != b.data.shape or a.name != b.name:
+        return False
+    if isinstance(a.data, np.ndarray) and isinstance(b.data, np.ndarray):
+        return bool(np.may_share_memory(a.data, b.data))
+    return getattr(a.data, "name", a.data) == getattr(b.data, "name", b.data)  # of dask: a token of its content
+
+
 def _in_a_thread(call: Callable[[], None]) -> None:
     threading.Thread(target=call, name="corrections-end", daemon=True).start()
 
@@ -382,6 +395,8 @@ def _find(
             project = open_project(folder, read_only=True)
         except InputError:
             return _Opened(digest, folder, None, None, {}, trouble)
+    if project.writer is not None:  # another viewer's may be on their way
+        project.writer.flush(2.0)
     entry = project.store.scan_for(scan, digest=digest)
     restored = project.store.restore(entry, axis)
     if trouble:

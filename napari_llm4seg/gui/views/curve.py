@@ -86,6 +86,8 @@ class CurvePlot(QWidget):
             self._colour()
 
     def _draw(self, state: CurveState) -> None:
+        last = max((x for x, _ in (*state.loss, *state.score)), default=1.0)
+        self.plot.getPlotItem().setXRange(0, max(1.0, last), padding=0.03)
         self._loss.setData(*_columns(state.loss))
         self._score.setData(*_columns(state.score))
         loss = f"loss {state.loss[-1][1]:.3f}" if state.loss else "loss"

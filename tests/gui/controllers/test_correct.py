@@ -295,6 +295,40 @@ def test_a_folder_that_cannot_be_written_is_said(bench, monkeypatch, tmp_path):
     assert bench.state.strip.marks[2] == "edited"
 
 
+def test_a_full_disk_is_said_and_nothing_is_lost(bench, monkeypatch):
+    from napari_llm4seg.corrections import shelf
+
+    layer = bench.segment()
+    bench.paint(layer, 2, 3, 4)
+    assert bench.written() == {2: "edited"}
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf, "write_record", full)
+        bench.paint(layer, 3, 3, 4)
+        project = bench.controller.saver.project
+        assert not project.writer.flush(10)
+        assert "No space left on device" in bench.state.project.trouble
+        assert bench.state.project.saved == "not saved"
+    assert project.writer.flush(10)
+    assert bench.state.project.trouble == ""
+    assert bench.written() == {2: "edited", 3: "edited"}
+
+
+def test_a_scan_is_recognised_once_however_often_layers_come_and_go(bench, monkeypatch):
+    from napari_llm4seg import digests
+
+    asked = []
+    monkeypatch.setattr(digests, "scan_digest", lambda volume: asked.append(volume) or "0" * 64)
+    for _ in range(3):
+        bench.viewer.add_image(np.zeros((4, 5)))
+    assert not asked
+    bench.segment()
+    assert not asked
+
+
 def test_colour_and_single_images_are_corrected_too(fakes, Bench):
     viewer = ViewerModel()
     viewer.add_image(np.random.default_rng(0).integers(0, 255, (12, 14, 3), np.uint8), name="ct", rgb=True)
