@@ -171,6 +171,8 @@ def read_json(path: Path, what: str, limit: int = 1 << 20) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{what} '{path}' is missing.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} '{path}' is no text file; a JSON file is needed.") from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{what} '{path}' cannot be read: {type(error).__name__}.") from error
     if not isinstance(value, dict):

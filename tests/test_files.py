@@ -222,7 +222,7 @@ def test_a_marked_folder_replaces_its_kind_or_nothing(tmp_path: Path) -> None:
         (b"{", "cannot be read: JSONDecodeError"),
         (b"", "cannot be read"),
         (b"[1]", "holds a list"),
-        (b"\xff\xfe\x00", "cannot be read: UnicodeDecodeError"),
+        (b"\xff\xfe\x00", "is no text file; a JSON file is needed"),
         (b"[" * 100_000, "cannot be read: RecursionError"),
         (b'{"a":' * 100_000, "cannot be read: RecursionError"),
         (b'{"a": "' + b"x" * (1 << 20) + b'"}', "over 1024 KiB"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_llm4seg.cli.console import WrongUse
+from napari_llm4seg.cli.console import WrongUse, line
 from napari_llm4seg.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Model = Annotated[
 
 
 def open_model(name: str | None, device: str) -> Predictor:
-    """Load the named model, or the one starter that is the default.
+    """Load the named model, or the one starter that is the default, which is said.
 
     Raises
     ------
@@ -30,7 +30,10 @@ def open_model(name: str | None, device: str) -> Predictor:
     """
     from napari_llm4seg.predict import load_model
 
-    return load_model(name or default_model(), device)
+    if name is None:
+        name = default_model()
+        line(f"No --model was given: '{name}' is taken. 'llm4seg models list' shows what each is for.")
+    return load_model(name, device)
 
 
 def along(predictor: Predictor, axis: str | None) -> Predictor:

@@ -219,6 +219,10 @@ def _target(path: Path, volume: Volume, out: Path, single: bool, taken: set[Path
             raise InputError(
                 f"'{path.name}' has {volume.n_slices} slices and '{out.name}' holds one; use .nii.gz or .tif."
             )
+        if out.suffix.lower() == ".dcm":
+            from napari_llm4seg.io.dicom_seg_write import source_slices
+
+            source_slices(volume, out.name)  # refused now, not when the run is done
         return out
     from napari_llm4seg.io._files import stem_of
     from napari_llm4seg.predict.batch import default_ending

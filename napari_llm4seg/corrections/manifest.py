@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -25,6 +25,7 @@ from napari_llm4seg.config import ClassSpec, explain
 from napari_llm4seg.corrections.records import Record, now
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import read_json, write_text
+from napari_llm4seg.modalities import stated
 from napari_llm4seg.volume import Unit, Volume
 
 PROJECT, SCAN = "project.json", "scan.json"
@@ -113,8 +114,6 @@ def describe_scan(volume: Volume, digest: str, folder: Path) -> ScanEntry:
     """Return the entry of ``volume`` in the project in ``folder``."""
     source = str(volume.metadata.get("source_path") or "")
     source = os.path.abspath(source) if source else ""
-    header = volume.metadata.get("dicom")
-    modality = header.get("Modality", "") if isinstance(header, Mapping) else ""
     slug = re.sub(r"[^a-z0-9]+", "-", volume.name.lower()).strip("-")[:40].strip("-") or "scan"
     rows: Any = tuple(tuple(row) for row in volume.affine.tolist())
     return ScanEntry(
@@ -127,7 +126,7 @@ def describe_scan(volume: Volume, digest: str, folder: Path) -> ScanEntry:
         affine=rows,
         spacing=volume.spacing,
         unit=volume.unit,
-        modality=str(volume.metadata.get("modality") or modality)[:80],
+        modality=stated(volume.metadata)[:80],
         source=source,
         source_relative=_relative(source, folder),
     )

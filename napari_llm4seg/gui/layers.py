@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from napari_llm4seg.gui.grid import SliceGrid, frames_in_words, on_show
 from napari_llm4seg.gui.grid import grid_shape as grid_shape
 from napari_llm4seg.gui.grid import n_slices as n_slices
 from napari_llm4seg.gui.state.look import Look
+from napari_llm4seg.modalities import stated
 from napari_llm4seg.volume import Unit, Volume
 
 # Everything this plugin keeps in a layer's metadata lies under this key.
@@ -114,9 +114,7 @@ def is_mask(layer: Layer) -> bool:
 
 def modality_of(layer: Layer) -> str:
     """Return what is said about the modality: by the file's header, or at least by the layer's name."""
-    header = layer.metadata.get("dicom")
-    code = header.get("Modality", "") if isinstance(header, Mapping) else ""
-    return str(layer.metadata.get("modality") or code or layer.name)
+    return stated(layer.metadata) or layer.name
 
 
 def notes_of(layer: Layer) -> tuple[str, ...]:

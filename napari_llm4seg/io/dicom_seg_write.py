@@ -62,8 +62,14 @@ def write(path: PathLike, volume: Volume) -> Path:
     return path
 
 
-def _sources_and_labels(volume: Volume, name: str) -> tuple[list[Any], Array]:
-    """Return the source's headers and the labels in their order, a multi-frame source's in that of its frames."""
+def source_slices(volume: Volume, name: str) -> Sequence[Mapping[str, Any]]:
+    """Return what ``volume`` knows of its DICOM source's slices; ask before the run that is to be written as ``name``.
+
+    Raises
+    ------
+    InputError
+        If the scan did not come from DICOM.
+    """
     about = volume.metadata.get("dicom")
     slices: Sequence[Mapping[str, Any]] = about.get("slices") or () if isinstance(about, Mapping) else ()
     if not slices:
@@ -71,6 +77,12 @@ def _sources_and_labels(volume: Volume, name: str) -> tuple[list[Any], Array]:
             f"'{name}': DICOM-SEG refers to the DICOM series it was made from, and '{volume.name}' did not come from "
             "one. Use .nii.gz or .seg.nrrd, or segment the DICOM files themselves (in Python: write(..., like=scan))."
         )
+    return slices
+
+
+def _sources_and_labels(volume: Volume, name: str) -> tuple[list[Any], Array]:
+    """Return the source's headers and the labels in their order, a multi-frame source's in that of its frames."""
+    slices = source_slices(volume, name)
     if len(slices) != volume.n_slices:
         raise InputError(
             f"'{name}': '{volume.name}' has {volume.n_slices} slices, its DICOM source {len(slices)}. Use .nii.gz."

@@ -144,7 +144,7 @@ def _without(
     new[box][np.concatenate([[False], gone])[pieces]] = 0
     number, removed = int(gone.sum()), int(sizes[gone].sum())
     if not number:
-        return Cleaned(new, box, 0, "nothing to remove" if what == "island" else "there is one piece alone")
+        return Cleaned(new, box, 0, "nothing to remove" if what == "island" else "there is only one piece")
     return Cleaned(new, box, removed, f"removed {number} {what}{'s' * (number > 1)}, {scale.words(removed)}")
 
 
@@ -216,7 +216,7 @@ def smooth(labels: Labels, value: int, scale: Scale, radius: float, hooks: Hooks
     new[box][own & ~smoothed] = 0
     lost, won = int(np.count_nonzero(own & ~smoothed)), int(np.count_nonzero(smoothed & ~own))
     words = f"smoothed: {scale.words(won)} added, {scale.words(lost)} taken away"
-    return Cleaned(new, box, lost + won, words if lost + won else "the outline is as smooth already")
+    return Cleaned(new, box, lost + won, words if lost + won else "the outline is as smooth as that already")
 
 
 def _cut(levels: npt.NDArray[np.float32], number: int) -> float:

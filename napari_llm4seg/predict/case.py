@@ -12,6 +12,7 @@ from napari_llm4seg.io.cases import CaseFile
 from napari_llm4seg.io.pairs import read_mask
 from napari_llm4seg.labels.classes import complete
 from napari_llm4seg.labels.measure import sizes
+from napari_llm4seg.modalities import mismatch, stated
 from napari_llm4seg.predict.export import Exported, segment_to
 from napari_llm4seg.predict.predictor import Predictor
 from napari_llm4seg.volume import Prediction, Volume
@@ -63,7 +64,12 @@ def segment_case(
         prediction = predictor.predict(volume, **how)
     else:
         prediction, written = segment_to(target, predictor, volume, **how)
-    said = [*volume.metadata.get("messages", ()), *prediction.provenance.get("messages", ())]
+    doubt = mismatch(stated(volume.metadata), predictor.checkpoint.config.card.modality)
+    said = [
+        *([doubt] if doubt else ()),
+        *volume.metadata.get("messages", ()),
+        *prediction.provenance.get("messages", ()),
+    ]
     said += written.messages if written else ()
     facts = {
         "output": written and str(written.output),

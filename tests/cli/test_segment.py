@@ -193,3 +193,32 @@ def test_slices_of_another_plane_are_said_and_wrong_ones_refused(llm4seg, everyw
     wrong = llm4seg("segment", path, "-o", tmp_path / "no.nii.gz", "-m", everywhere, "--axis", "frontal")
     assert wrong.status == 2
     assert "--axis 'frontal': there are stored, axial, coronal, sagittal." in wrong.err
+
+
+def test_a_dicom_seg_of_what_is_no_dicom_is_refused_before_the_run(
+    llm4seg, everywhere, scan, tmp_path, monkeypatch
+) -> None:
+    from napari_llm4seg.predict import Predictor
+
+    def never(*_, **__):
+        raise AssertionError("the scan was segmented for nothing")
+
+    monkeypatch.setattr(Predictor, "predict", never)
+    answer = llm4seg("segment", scan, "-o", tmp_path / "mask.dcm", "-m", everywhere)
+    assert answer.status == 1
+    assert "'scan' did not come from one. Use .nii.gz" in answer.err
+
+
+def test_a_model_that_nobody_named_is_named(llm4seg, everywhere, scan, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("napari_llm4seg.cli.predictor.default_model", lambda: "everywhere")
+    answer = llm4seg("segment", scan, "-o", tmp_path / "mask.png")
+    assert answer.err.startswith("No --model was given: 'everywhere' is taken.")
+    assert "--model" not in llm4seg("segment", scan, "-o", tmp_path / "mask.png", "-m", "everywhere").err
+
+
+def test_a_model_of_another_modality_is_doubted(llm4seg, everywhere, tmp_path) -> None:
+    for code, doubted in (("CT", True), ("US", False)):
+        slice_ = save(made(np.zeros((12, 16), np.uint8), Modality=code), tmp_path / code)
+        answer = llm4seg("segment", slice_, "-o", tmp_path / "mask.nii.gz", "-m", everywhere)
+        assert answer.status == 0
+        assert ("trained on ultrasound; the scan is CT. Expect a poor mask." in answer.err) == doubted

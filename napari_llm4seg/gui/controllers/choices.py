@@ -7,10 +7,10 @@ from pathlib import Path
 
 from napari_llm4seg.config import Card
 from napari_llm4seg.gui.controllers.ports import ScanInfo, ViewerPort
-from napari_llm4seg.gui.controllers.words import modality
 from napari_llm4seg.gui.state.look import Look, unlike
 from napari_llm4seg.gui.state.session import ModelEntry, Session
 from napari_llm4seg.gui.state.settings import Settings
+from napari_llm4seg.modalities import modality
 
 
 class Chooser:

@@ -11,6 +11,7 @@ from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
 from napari_llm4seg.gui.views.abstract.segment import OptionsState, SegmentState
+from napari_llm4seg.modalities import mismatch
 
 
 @dataclass(frozen=True)
@@ -173,5 +174,5 @@ def _hint(facts: Facts) -> Message | None:
     """Say calmly when model and scan come from different modalities."""
     if facts.scan is None or facts.entry is None or facts.entry.card is None:
         return None
-    text = words.mismatch(facts.scan.modality, facts.entry.card.modality)
+    text = mismatch(facts.scan.modality, facts.entry.card.modality)
     return Message("warning", text) if text else None

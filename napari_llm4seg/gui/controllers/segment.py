@@ -21,6 +21,7 @@ from napari_llm4seg.gui.state.session import ModelEntry, Session
 from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.views.abstract.common import Message
 from napari_llm4seg.gui.views.abstract.segment import SegmentView
+from napari_llm4seg.modalities import mismatch
 from napari_llm4seg.planes import slice_axis
 
 Kind = Literal["slice", "all"]
@@ -241,7 +242,7 @@ class SegmentController:
     def _ended(self, run: Run, message: Message) -> None:
         card = self.session.model.card if self.session.model is not None else None
         # said before the run as well; a result must not make it forgotten
-        doubt = words.mismatch(run.scan.modality, card.modality) if run.complete and card is not None else ""
+        doubt = mismatch(run.scan.modality, card.modality) if run.complete and card is not None else ""
         self._say(Message("warning", f"{message.text} {doubt}") if doubt else message)
 
     def cancel(self) -> None:

@@ -11,31 +11,7 @@ from napari_llm4seg.errors import LLM4SegError, one_line
 from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.gui.views.abstract.common import Message
 
-_MODALITIES = {
-    "ultrasound": ("ultrasound", "sonography", "us", "ius"),
-    "CT": ("ct", "tomography"),
-    "MR": ("mr", "mri", "magnetic", "resonance"),
-    "colonoscopy": ("colonoscopy", "endoscopy", "es"),
-    "dermoscopy": ("dermoscopy", "skin"),
-}
 _SCORES = {"iou": "IoU", "dice": "Dice", "f1": "F1"}
-
-
-def modality(text: str) -> str:
-    """Return the modality that ``text`` (a DICOM code or a card's words) speaks of, or an empty string."""
-    words = text.lower().replace("-", " ").replace("_", " ").replace("/", " ").split()
-    for name, marks in _MODALITIES.items():
-        if any(word in marks for word in words):
-            return name
-    return ""
-
-
-def mismatch(scan: str, model: str) -> str:
-    """Return a sentence where the modalities of scan and model are known and differ, or an empty string."""
-    here, there = modality(scan), modality(model)
-    if not here or not there or here == there:
-        return ""
-    return f"This model was trained on {there}; the scan is {here}. Expect a poor mask."
 
 
 def duration(seconds: float) -> str:

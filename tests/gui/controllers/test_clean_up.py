@@ -145,7 +145,7 @@ def test_smoothing_and_nothing_to_do(bench):
     bench.controller.choose_class("2")
     steps = len(layer._undo_history)
     bench.controller.keep_largest()
-    assert bench.said == "cyst: there is one piece alone."
+    assert bench.said == "cyst: there is only one piece."
     assert len(layer._undo_history) == steps
 
 

@@ -11,23 +11,6 @@ from napari_llm4seg.gui.state.session import ModelEntry
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("US", "ultrasound"),
-        ("breast-ultrasound", "ultrasound"),
-        ("CT", "CT"),
-        ("ct_abdomen", "CT"),
-        ("MR", "MR"),
-        ("abdominal MRI", "MR"),
-        ("octopus", ""),
-        ("", ""),
-    ],
-)
-def test_modality(text, expected):
-    assert words.modality(text) == expected
-
-
-@pytest.mark.parametrize(
     ("seconds", "text"), [(0.62, "0.6 s"), (9.97, "10 s"), (61, "1 min 1 s"), (3600, "60 min 0 s")]
 )
 def test_duration(seconds, text):
