@@ -17,7 +17,7 @@ from napari_llm4seg.corrections.suggest import Suggestion
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.correct_state import Facts, present
-from napari_llm4seg.gui.controllers.ports import Runner
+from napari_llm4seg.gui.controllers.ports import MaskInfo, Runner
 from napari_llm4seg.gui.controllers.projects import Project
 from napari_llm4seg.gui.controllers.review_ports import ReviewPort, Stack, Surveyed
 from napari_llm4seg.gui.controllers.reviewing import Reviewing
@@ -41,7 +41,7 @@ class CorrectController:
     port : ReviewPort
     view : CorrectView
     make_runner : callable() -> Runner
-        Called three times: looking at masks, recognising scans, and carrying projects in and out.
+        Called four times: looking at masks, recognising scans, carrying projects in and out, and suggesting slices.
     settings : Settings
     post : callable(callable)
         Runs its argument in the window's thread.
@@ -67,7 +67,7 @@ class CorrectController:
         aside: Callable[[Callable[[], None]], Any] | None = None,
     ) -> None:
         self.session, self.port, self.view, self.settings = session, port, view, settings
-        self._looker, saver_runner, self._carrier = make_runner(), make_runner(), make_runner()
+        self._looker, saver_runner, self._carrier, self._thinker = (make_runner() for _ in range(4))
         self._post, self._soon = post, soon
         chosen = Path(settings.project) if settings.project else None
         self.saver = Saver(saver_runner, post, self._render, self._found, chosen, aside)
@@ -78,6 +78,8 @@ class CorrectController:
         self._offer: dict[int, Restored] = {}
         self._suggestion: Suggestion | None = None
         self._partial = False
+        self._enough = False
+        self._masks: tuple[MaskInfo, ...] = ()
         self._looking = self._again = self._automatic = self._carrying = self._closed = False
         self._taken: list[str] = []
         self._message: Message | None = None
@@ -90,7 +92,7 @@ class CorrectController:
         self._taken = self.port.bind({CONFIRM: self.confirm, NEXT: self.go_to_next, TOGGLE: self.toggle_mask})
         for signal in self._signals():
             signal.connect(self._follow)
-        self._follow()
+        self._layers_changed()
 
     def close(self) -> None:
         """Write what is left; nothing is drawn any more."""
@@ -101,7 +103,7 @@ class CorrectController:
         self.port.disconnect()
         for signal in self._signals():
             signal.disconnect(self._follow)
-        for runner in (self._looker, self._carrier):
+        for runner in (self._looker, self._carrier, self._thinker):
             if runner.current is not None:
                 runner.current.cancel()
         self.saver.close()
@@ -158,7 +160,8 @@ class CorrectController:
     # ------------------------------------------------------------------ which mask
 
     def _layers_changed(self) -> None:
-        known = [mask.id for mask in self.port.masks()]
+        self._masks = tuple(self.port.masks())
+        known = [mask.id for mask in self._masks]
         if self.session.mask_id not in known and known:
             # without the Segment dock nobody else sees to it
             self.session.mask_id = known[-1]
@@ -298,8 +301,22 @@ class CorrectController:
 
     def _think(self) -> None:
         """Ask anew which slice is to come next."""
-        self._suggestion = self.reviewing.next() if self.reviewing is not None else None
+        reviewing = self.reviewing
+        if reviewing is None:
+            self._suggestion, self._enough = None, False
+        else:
+            said = reviewing.think()
+            self._thinker.start(
+                lambda ctx: said(),
+                on_result=lambda found: self._thought(reviewing, *found),
+                on_error=lambda error: None,  # the one before stands; the next correction asks again
+            )
         self._render()
+
+    def _thought(self, reviewing: Reviewing, suggestion: Suggestion | None, enough: bool) -> None:
+        if reviewing is self.reviewing:
+            self._suggestion, self._enough = suggestion, enough
+            self._render()
 
     # ------------------------------------------------------------------ what a person does
 
@@ -489,13 +506,13 @@ class CorrectController:
         self.view.show_state(
             present(
                 Facts(
-                    masks=tuple(self.port.masks()),
+                    masks=self._masks,
                     mask=self.session.mask_id,
                     hint=self._hint,
                     states=reviewing.states() if reviewing is not None else (),
                     here=self.here(),
                     suggestion=self._suggestion,
-                    enough=reviewing is not None and reviewing.enough(),
+                    enough=reviewing is not None and self._enough,
                     looking=self._looking and reviewing is None,
                     partial=self._partial,
                     offer=f"{offer_words(self._offer)} are in the project" if self._offer else "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,6 @@ class Reviewing:
                 if self.review.state(z) != before:
                     changed.append(z)
         self._wrote = dict(wrote)
-        self._suggester.note(self.stack.evidence())
         return changed
 
     def edited(self, slices: Iterable[int], automatic: bool = False) -> list[int]:
@@ -159,10 +158,12 @@ class Reviewing:
     def states(self) -> tuple[SliceState, ...]:
         return self.review.states()
 
-    def next(self) -> Suggestion | None:
-        """Return which slice to correct next, None where all are."""
-        return self._suggester.next(self.corrected())
+    def think(self) -> Callable[[], tuple[Suggestion | None, bool]]:
+        """Return what says which slice to correct next, and whether that buys little; it takes a while: for a job."""
+        corrected, evidence, suggester = self.corrected(), dict(self.stack.evidence()), self._suggester
 
-    def enough(self) -> bool:
-        """Return whether further correction buys little."""
-        return bool(self._suggester.evidence) and self._suggester.enough(self.corrected())
+        def said() -> tuple[Suggestion | None, bool]:
+            suggester.note(evidence)
+            return suggester.next(corrected), bool(evidence) and suggester.enough(corrected)
+
+        return said

@@ -143,7 +143,7 @@ class Training:
         kind = event.get("event")
         if kind == "step":
             self._event = event
-            self._loss.append((float(event["fraction"]) * float(event["epochs"]), float(event["loss"])))
+            self._loss.append((float(event["epoch"]), float(event["loss"])))
         elif kind == "validated":
             self._event = event
             if event.get("score") is not None:
