@@ -204,7 +204,8 @@ class InspectController:
         self._drop_if_stale()
         pending = self._pending = _Pending(asked, place)
         self._message = None
-        self._progress = ProgressState(0, 0, f"recording slice {round(place[0])}")
+        # a bar that runs to and fro would have the whole window drawn anew, and slow down what it waits for
+        self._progress = ProgressState(0, 1, f"recording slice {round(place[0])}")
         self._recorder.start(
             lambda ctx: record(asked, volume, place, ctx.cancelled),
             on_result=lambda recording: self._recorded(pending, recording),
