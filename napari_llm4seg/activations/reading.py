@@ -40,6 +40,7 @@ VIEWS: dict[str, View] = {
     "all heads": View("Every head knocked out in turn: which one this mask misses most.", "All heads"),
     "faithfulness": View("Whether a map names what matters better than random maps do.", "Faithfulness"),
     "grad-cam": View("Which cells would raise the class if their features grew: the familiar reference.", "Grad-CAM"),
+    "words": View("Vocabulary entries nearest to the token after the layer; read the warning.", "Words"),
     "parts": View("A tile or patch was recorded, or a mirror image averaged.", "Tiles, volumes, mirror images"),
 }  # fmt: skip
 

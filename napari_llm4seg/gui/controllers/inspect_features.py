@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from napari_llm4seg.gui.controllers.inspect_ports import COLOURS, FEATURES, OVERLAY, Drawn
 from napari_llm4seg.gui.controllers.inspect_recording import Desk, Recording, overlay, waiting
+from napari_llm4seg.gui.controllers.inspect_words import WordsPart
 from napari_llm4seg.gui.views.abstract.common import Choice
 from napari_llm4seg.gui.views.abstract.inspect import FeaturesState, Picture
 
@@ -70,6 +72,7 @@ class FeaturesPart:
         self._kept: dict[tuple[Any, ...], Shown] = {}
         self._asked: tuple[Any, ...] | None = None
         self._job: Any = None
+        self.words = WordsPart(desk)
         self._shown: Shown | None = None
         self._drawn: Panel | None = None
         self._pictures: tuple[Picture, ...] = ()
@@ -89,11 +92,16 @@ class FeaturesPart:
             self._clusters = int(value)
         elif what == "picked":
             self._picked = str(value)
+        elif what == "words":
+            self.words.switch(bool(value))
 
     def act(self, what: str, value: Any) -> None:
-        """There is nothing to start here."""
+        if what == "words_folder":
+            self.words.use(Path(value))
+            self.words.draw()
 
     def forget(self) -> None:
+        self.words.forget()
         self._kept, self._asked = {}, None
         self._take_down()
 
@@ -126,6 +134,8 @@ class FeaturesPart:
             if shown is None:
                 return
         self._show(recording, shown)
+        if not waiting(self._job):  # the jobs of this view take turns
+            self.words.draw()
 
     def _keep(self, key: tuple[Any, ...], found: Shown) -> None:
         self._kept[key] = found
@@ -179,6 +189,7 @@ class FeaturesPart:
             picked=self._drawn.key if self._drawn is not None else "",
             notes=notes or (self._shown.notes if self._shown is not None else ()),
             view=_VIEWS.get(self._kind, "features"),
+            words=self.words.state(),
         )
 
 

@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGridLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QGridLayout,
+    QLabel,
+    QSizePolicy,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_llm4seg.gui.views.abstract.inspect import FeaturesState
 from napari_llm4seg.gui.views.picture_grid import PictureGrid
 from napari_llm4seg.gui.views.reading import ReadingLine
-from napari_llm4seg.gui.views.widgets import ChoiceBox, show_words, wrapped
+from napari_llm4seg.gui.views.widgets import ChoiceBox, Section, button, show_words, wrapped
 
 
 class FeaturesTab(QWidget):
-    """Emits ``chosen(what, value)``; it starts nothing."""
+    """Emits ``chosen(what, value)``, and ``started("words_folder", path)``."""
 
     chosen = Signal(str, object)
     started = Signal(str, object)
@@ -43,11 +52,34 @@ class FeaturesTab(QWidget):
         rows.addWidget(self.pictures)
         self.notes = wrapped()
         rows.addWidget(self.notes)
+        self._build_words(rows)
         rows.addStretch()
         self._shown: FeaturesState | None = None
         self.kind_box.chosen.connect(lambda key: self.chosen.emit("kind", key))
         self.number_box.valueChanged.connect(lambda value: self.chosen.emit("number", value))
         self.pictures.picked.connect(lambda key: self.chosen.emit("picked", key))
+
+    def _build_words(self, rows: QVBoxLayout) -> None:
+        self.words = Section("Words")
+        body = QVBoxLayout(self.words.body)
+        body.setContentsMargins(14, 0, 0, 0)
+        body.addWidget(ReadingLine("words"))
+        self.words_box = QCheckBox("name the clicked token's nearest words")
+        self.words_box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.words_button = button(
+            "Language model's folder…", "config.json, tokenizer.json and safetensors; local only"
+        )
+        self.warning, self.words_problem, self.words_list = wrapped(), wrapped(), wrapped()
+        for widget in (self.words_box, self.warning, self.words_list, self.words_problem, self.words_button):
+            body.addWidget(widget)
+        rows.addWidget(self.words)
+        self.words_box.clicked.connect(lambda on: self.chosen.emit("words", bool(on)))
+        self.words_button.clicked.connect(self._ask_folder)
+
+    def _ask_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Choose the language model's folder")
+        if folder:
+            self.started.emit("words_folder", folder)
 
     def show_state(self, state: Any) -> None:
         if state == self._shown:
@@ -65,3 +97,9 @@ class FeaturesTab(QWidget):
         self.number_box.blockSignals(False)
         self.pictures.show_pictures(state.pictures, state.picked)
         show_words(self.notes, "\n".join(state.notes))
+        words = state.words
+        self.words_box.setChecked(words.on)
+        self.words_button.setVisible(words.on)
+        show_words(self.warning, words.warning)
+        show_words(self.words_list, "\n".join(words.lines))
+        show_words(self.words_problem, words.problem)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QTextCursor
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtGui import QPalette, QTextCursor
 from qtpy.QtWidgets import QDialog, QLabel, QSizePolicy, QTextBrowser, QVBoxLayout, QWidget
 
 from napari_llm4seg.activations.reading import VIEWS, page
@@ -33,11 +33,23 @@ class ReadingLine(QLabel):
 
     def show_view(self, view: str) -> None:
         """Speak of another view."""
-        if view == self.view:
-            return
-        self.view = view
-        said = VIEWS[view].line
-        self.setText(f'{said} <a href="{VIEWS[view].anchor}" style="color: #56B4E9">How to read it</a>')
+        if view != self.view:
+            self.view = view
+            self._write()
+
+    def changeEvent(self, event: Any) -> None:
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange):
+            self._write()
+
+    def _write(self) -> None:
+        """Write the line, its link in a blue that stands out against the theme."""
+        dark = self.palette().color(QPalette.ColorRole.WindowText).lightness() > 127
+        said, colour = VIEWS[self.view].line, "#56B4E9" if dark else "#0072B2"
+        anchor = VIEWS[self.view].anchor
+        text = f'{said} <a href="{anchor}" style="color: {colour}">How&nbsp;to&nbsp;read&nbsp;it</a>'
+        if text != self.text():
+            self.setText(text)
         self.setAccessibleName(said)
 
 

@@ -513,3 +513,44 @@ def test_everything_tried_is_exported(bench, tmp_path):
     assert (tmp_path / "out" / "attention.png").exists()
     assert (tmp_path / "out" / "what_if.csv").exists()
     assert bench.session.busy == ""
+
+
+def test_words_are_off_until_asked_for_and_need_the_whole_model(bench, tmp_path):
+    from tests.activations import test_words
+
+    bench.controller.show_tab("features")
+    bench.click(*middle(BRIGHT))
+    words = bench.state.features.words
+    assert not words.on
+    assert words.lines[0].startswith("Off")
+    bench.controller.choose("words", True)
+    words = bench.state.features.words
+    assert "is not on this machine" in words.problem
+    assert "Chance names words too" in words.warning
+    test_words.made(tmp_path, True)
+    bench.controller.act("words_folder", tmp_path)
+    assert "channels, this language model 6" in bench.state.features.words.problem
+
+
+def test_the_words_of_the_clicked_token(bench, tmp_path):
+    import json
+
+    import torch
+    from safetensors.torch import save_file
+
+    from napari_llm4seg.activations.words import Vocabulary
+    from tests.activations import test_words
+
+    test_words.made(tmp_path, True)
+    width = bench.recording.seen.features("adapter_out.in").shape[1]
+    tensors = {"model.norm.weight": torch.ones(width), "model.embed_tokens.weight": torch.randn(4, width)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": width}))
+    bench.controller.show_tab("features")
+    bench.controller.choose("words", True)
+    bench.controller.act("words_folder", tmp_path)
+    bench.click(*middle(DARK))
+    token = bench.controller.token
+    wanted = Vocabulary(tmp_path).nearest(bench.recording.seen.features("adapter_out.in")[token])
+    lines = bench.state.features.words.lines
+    assert [line.split("  ")[0] for line in lines] == [word.text for word in wanted]

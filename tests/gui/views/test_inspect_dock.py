@@ -69,7 +69,7 @@ def test_it_says_what_was_recorded_and_proven(dock):
     assert widget.proof_line.text() == "same forward: max diff 2e-07  ok"
     assert not widget.cancel_button.isVisible()
     assert widget.minimumSizeHint().width() <= 320
-    assert "How to read it" in widget.attention.layout().itemAt(0).widget().text()
+    assert "How&nbsp;to&nbsp;read&nbsp;it" in widget.attention.layout().itemAt(0).widget().text()
 
 
 def test_a_head_is_picked_by_mouse_and_keyboard_and_given_back(dock, qtbot):

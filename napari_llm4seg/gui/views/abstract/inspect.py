@@ -57,6 +57,16 @@ class AttentionState:
 
 
 @dataclass(frozen=True)
+class WordsState:
+    """The clicked token's nearest words; ``problem`` says what is missing."""
+
+    on: bool = False
+    warning: str = ""
+    problem: str = ""
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class FeaturesState:
     """What the features tab shows: ``pictures`` side by side, ``picked`` the one that lies on the scan."""
 
@@ -71,6 +81,7 @@ class FeaturesState:
     picked: str = ""
     notes: tuple[str, ...] = ()
     view: str = "features"
+    words: WordsState = field(default_factory=WordsState)
 
 
 @dataclass(frozen=True, eq=False)
