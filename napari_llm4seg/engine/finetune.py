@@ -22,6 +22,7 @@ from napari_llm4seg.engine.variants import CachedValidation, VariantTraining
 from napari_llm4seg.engine.volumes import VolumeTraining, VolumeValidation
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.predict import Predictor
+from napari_llm4seg.predict.device import choose_device, computes_bfloat16
 
 Labels = npt.NDArray[Any]
 Ask = Callable[[], bool]
@@ -208,7 +209,7 @@ class Finetuner:
             net.train_only(config.parts)
             data = self._volumes(train, replay, config) if self.volumetric else self._images(train, replay, config)
             spent += time.monotonic() - started
-            fit_config = _timed(config, spent + needed)
+            fit_config = self._precise(_timed(config, spent + needed), config.mixed)
             return fit(
                 make_fabric(fit_config, self.device),
                 net,
@@ -223,6 +224,13 @@ class Finetuner:
         finally:  # the next training begins where this one did, and the cache needs this encoder
             net.load_state_dict(dict(self.checkpoint.tensors), strict=False)
             net.train_only("adapters+decoder").eval()
+
+    def _precise(self, config: FitConfig, mixed: bool) -> FitConfig:
+        """Return ``config`` in the precision that is fastest here; 3-D ones in bfloat16 give NaN on some CPUs."""
+        fast = mixed and config.precision == "32" and not self.volumetric
+        if not fast or not computes_bfloat16(choose_device(self.device)):
+            return config
+        return config.model_copy(update={"precision": "bf16"})
 
     def _images(self, train: Corrections, replay: Corrections | None, config: FinetuneConfig) -> Data:
         preprocess, classes = self.checkpoint.config.preprocess, self.checkpoint.config.model.classes
