@@ -175,6 +175,7 @@ class Finetuner:
         again = _replayed(replay, slices, locked, config)
         result = self._fit(slices[split.train], again, config, now - started, now - judging, on_event, cancel, stop)
         facts = _facts(self.parent, config, slices, split, again, result)
+        facts["precision"] = self._precise(config.fit, config.mixed).precision
         checkpoint = self._as_checkpoint(result, facts, name)
         after, labels_after = judge(Predictor(checkpoint, self.device), held, cancel) if len(held) else ([], [])
         gate = compare(before, after)
