@@ -40,7 +40,7 @@ def start(tmp_path):
     return ModelEntry("start", "liver", tmp_path / "model", config.card)
 
 
-def test_train_kill_train_again_keep_and_roll_back(fakes, correct_bench, start):
+def test_train_kill_train_again_keep_roll_back_and_begin_anew(fakes, correct_bench, start):
     bench = correct_bench.Bench(fakes)
     events: queue.Queue = queue.Queue()
     children = []
@@ -106,6 +106,16 @@ def test_train_kill_train_again_keep_and_roll_back(fakes, correct_bench, start):
         assert np.array_equal(layer.data, before)
         assert wanted[-1][0] == start
         assert entry.path.is_dir(), "the version stays"
+        controller.new_model("abdomen")
+        until(lambda: view.state.curve is not None)
+        controller.stop()
+        until(lambda: not view.state.busy)
+        assert view.state.verdict is not None, view.state.message
+        controller.keep()
+        entry, predictor = wanted[-1]
+        assert [spec.name for spec in predictor.checkpoint.config.model.classes] == ["liver", "spleen"]
+        assert [row.number for row in view.state.versions] == [1, 2]
+        assert np.array_equal(layer.data[::2], before[::2])
     finally:
         controller.close()
         bench.controller.close()
