@@ -16,12 +16,14 @@ from napari_llm4seg.corrections import Restored
 from napari_llm4seg.corrections.suggest import Suggestion
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.carrying import Carrier
 from napari_llm4seg.gui.controllers.correct_state import Facts, present
+from napari_llm4seg.gui.controllers.finding import offer_words
 from napari_llm4seg.gui.controllers.ports import MaskInfo, Runner
 from napari_llm4seg.gui.controllers.projects import Project
 from napari_llm4seg.gui.controllers.review_ports import ReviewPort, Stack, Surveyed
 from napari_llm4seg.gui.controllers.reviewing import Reviewing
-from napari_llm4seg.gui.controllers.saving import Saver, offer_words
+from napari_llm4seg.gui.controllers.saving import Saver
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.views.abstract.common import Message
@@ -67,10 +69,11 @@ class CorrectController:
         aside: Callable[[Callable[[], None]], Any] | None = None,
     ) -> None:
         self.session, self.port, self.view, self.settings = session, port, view, settings
-        self._looker, saver_runner, self._carrier, self._thinker = (make_runner() for _ in range(4))
+        self._looker, saver_runner, carrier_runner, self._thinker = (make_runner() for _ in range(4))
         self._post, self._soon = post, soon
         chosen = Path(settings.project) if settings.project else None
         self.saver = Saver(saver_runner, post, self._render, self._found, chosen, aside)
+        self._carrier = Carrier(self.saver, carrier_runner, self._say, self._render)
         self.reviewing: Reviewing | None = None
         self._stack: Stack | None = None
         self._hint = ""
@@ -80,7 +83,7 @@ class CorrectController:
         self._partial = False
         self._enough = False
         self._masks: tuple[MaskInfo, ...] = ()
-        self._looking = self._again = self._automatic = self._carrying = self._closed = False
+        self._looking = self._again = self._automatic = self._closed = False
         self._taken: list[str] = []
         self._message: Message | None = None
 
@@ -103,9 +106,10 @@ class CorrectController:
         self.port.disconnect()
         for signal in self._signals():
             signal.disconnect(self._follow)
-        for runner in (self._looker, self._carrier, self._thinker):
+        for runner in (self._looker, self._thinker):
             if runner.current is not None:
                 runner.current.cancel()
+        self._carrier.close()
         self.saver.close()
 
     def _signals(self) -> tuple[Any, ...]:
@@ -444,54 +448,10 @@ class CorrectController:
         self._render()
 
     def export_project(self, path: Path) -> None:
-        """Write the project into a zip file, everything corrected so far in it."""
-        project = self.saver.project
-        if project is None or self._carrying:
-            return
-        path = path if path.suffix.lower() == ".zip" else path.with_name(f"{path.name}.zip")
-
-        def job(ctx: Any) -> Path:
-            from napari_llm4seg.corrections import export_zip
-
-            if project.writer is not None:
-                project.writer.flush(10.0)
-            return export_zip(project.store, path)
-
-        self._carry(job, lambda done: self._say(Message("info", f"Written: {done}.")), f"Writing {path.name}")
+        self._carrier.take_out(path)
 
     def import_project(self, path: Path) -> None:
-        """Bring an exported project into this one; of two corrections of a slice the newer counts."""
-        project = self.saver.project
-        if project is None or self._carrying:
-            return
-
-        def job(ctx: Any) -> str:
-            from napari_llm4seg.corrections import import_zip
-
-            if project.writer is not None:
-                project.writer.flush(10.0)
-            return import_zip(project.store, path).words()
-
-        def done(sentence: str) -> None:
-            self._say(Message("info", sentence))
-            self.saver.choose(self.saver.chosen)
-
-        self._carry(job, done, f"Importing {path.name}")
-
-    def _carry(self, job: Callable[[Any], Any], done: Callable[[Any], None], doing: str) -> None:
-        self._carrying = True
-        self._render()
-
-        def ended(call: Callable[[Any], None]) -> Callable[[Any], None]:
-            def end(value: Any) -> None:
-                self._carrying = False
-                call(value)
-
-            return end
-
-        self._carrier.start(
-            job, on_result=ended(done), on_error=ended(lambda error: self._say(words.failure(error, doing)))
-        )
+        self._carrier.bring_in(path)
 
     # ------------------------------------------------------------------ drawing
 
@@ -523,7 +483,7 @@ class CorrectController:
                     kept=saver.kept,
                     pending=saver.pending,
                     trouble=saver.trouble,
-                    carrying=self._carrying,
+                    carrying=self._carrier.busy,
                     taken=tuple(self._taken),
                     message=self._message or saver.message,
                 )

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from napari_llm4seg.corrections import ModelMask, Restored, Review, Suggester, Suggestion
 from napari_llm4seg.corrections.review import EMPTY, SliceState, annotated
 from napari_llm4seg.digests import mask_digest
+from napari_llm4seg.gui.controllers.finding import Put
 from napari_llm4seg.gui.controllers.review_ports import Stack, Surveyed
-from napari_llm4seg.gui.controllers.saving import Put
 
 Array = npt.NDArray[Any]
 

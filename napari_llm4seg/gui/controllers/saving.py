@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from napari_llm4seg.config import ClassSpec
-from napari_llm4seg.corrections import Record, Restored, ScanEntry, Writer
+from napari_llm4seg.corrections import Record, Restored, ScanEntry
 from napari_llm4seg.errors import Cancelled, InputError, one_line
 from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.finding import Late, Opened, Put, as_before, find, hand, in_a_thread, same_voxels
 from napari_llm4seg.gui.controllers.ports import Runner
-from napari_llm4seg.gui.controllers.projects import Project, open_project, projects_folder
+from napari_llm4seg.gui.controllers.projects import Project, open_project
 from napari_llm4seg.gui.views.abstract.common import Message
-from napari_llm4seg.planes import turned
 from napari_llm4seg.volume import Volume
-
-Array = npt.NDArray[Any]
 
 # A project that was refused is asked for again with the next correction, but not more often than this.
 _AGAIN_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class Put:
-    """A corrected slice to be kept; without ``image`` its correction is taken back.
-
-    ``image`` is asked for in the writer's thread.
-    """
-
-    image: Callable[[], Array] | None = None
-    labels: Array | None = None
-    state: str = "edited"
-    annotated: Array | None = None
-    written: str = ""
-    model: str = ""
-
-
-@dataclass(frozen=True)
-class _Opened:
-    digest: str
-    folder: Path
-    project: Project | None
-    entry: ScanEntry | None
-    restored: Mapping[int, Restored]
-    trouble: str = ""
 
 
 class Saver:
@@ -82,7 +50,7 @@ class Saver:
         chosen: Path | None = None,
         aside: Callable[[Callable[[], None]], Any] | None = None,
     ) -> None:
-        self._aside = aside or _in_a_thread
+        self._aside = aside or in_a_thread
         self._runner, self._post, self._on_change, self._on_found = runner, post, on_change, on_found
         self.chosen = chosen
         self.project: Project | None = None
@@ -116,7 +84,7 @@ class Saver:
 
     def follows(self, scan: Volume | None, axis: int = 0) -> bool:
         """Return whether these slices are the ones that are kept already."""
-        return axis == self._axis and _same(scan, self._scan)
+        return axis == self._axis and same_voxels(scan, self._scan)
 
     def choose(self, folder: Path | None, *, create: bool = False) -> None:
         """Use the project in ``folder`` for all scans; None is one of its own for each."""
@@ -165,7 +133,7 @@ class Saver:
             project.trouble.disconnect(self._troubled)
             self._aside(lambda: self._end(project))
         elif self._waiting and self._digest and self._folder is not None and self._scan is not None:
-            late = _Late(self._folder, self._scan, self._axis, self._digest, self._classes, dict(self._waiting))
+            late = Late(self._folder, self._scan, self._axis, self._digest, self._classes, dict(self._waiting))
             self._aside(lambda: self._write_late(late))
         if self._runner.current is not None:
             self._runner.current.cancel()
@@ -178,7 +146,7 @@ class Saver:
         if not project.release():
             self._tell(f"Not every correction could be written to '{project.store.folder}'.")
 
-    def _write_late(self, late: _Late) -> None:
+    def _write_late(self, late: Late) -> None:
         """Make the project for corrections that were still waiting for it when their scan was left."""
         try:
             project = open_project(late.folder, create=True, name=late.scan.name, classes=late.classes)
@@ -188,7 +156,7 @@ class Saver:
         entry = project.store.scan_for(late.scan, digest=late.digest)
         if project.writer is not None:
             for z, what in late.waiting.items():
-                _hand(project.writer, entry, z, late.axis, what)
+                hand(project.writer, entry, z, late.axis, what)
         self._end(project)
 
     def _tell(self, sentence: str) -> None:
@@ -206,8 +174,8 @@ class Saver:
             return
         self._opening = True
 
-        def job(ctx: Any) -> _Opened:
-            opened = _find(scan, axis, digest, chosen, classes, create)
+        def job(ctx: Any) -> Opened:
+            opened = find(scan, axis, digest, chosen, classes, create)
             if ctx.cancelled():
                 if opened.project is not None:
                     opened.project.release()
@@ -217,7 +185,7 @@ class Saver:
         self._runner.start(job, on_result=self._opened, on_error=self._not_opened)
         self._on_change()
 
-    def _opened(self, opened: _Opened) -> None:
+    def _opened(self, opened: Opened) -> None:
         self._opening = False
         if self._closed:
             if opened.project is not None:
@@ -248,7 +216,7 @@ class Saver:
     def put(self, z: int, what: Put) -> None:
         """Keep the correction of slice ``z``: at once, or as soon as there is a project for it."""
         if what.image is None and z in self._earlier and self._scan is not None:
-            what = _as_before(self._scan, self._axis, self._earlier[z])
+            what = as_before(self._scan, self._axis, self._earlier[z])
         elif what.image is None and z not in self._known and z not in self._waiting:
             return
         self._waiting[z] = what
@@ -271,7 +239,7 @@ class Saver:
         for z, what in list(self._waiting.items()):
             del self._waiting[z]
             try:
-                kept = _hand(writer, self.entry, z, self._axis, what)
+                kept = hand(writer, self.entry, z, self._axis, what)
                 (self._known.add if kept else self._known.discard)(z)
             except InputError as error:
                 self.message = words.failure(error, "Keeping the correction")
@@ -321,98 +289,3 @@ class Saver:
             self._on_change()
 
         self._post(tell)
-
-
-@dataclass(frozen=True)
-class _Late:
-    folder: Path
-    scan: Volume
-    axis: int
-    digest: str
-    classes: tuple[ClassSpec, ...]
-    waiting: Mapping[int, Put]
-
-
-def _as_before(scan: Volume, axis: int, earlier: Restored) -> Put:
-    record, view = earlier.record, turned(scan, axis)
-    return Put(
-        lambda: np.asarray(view.slice_at(record.index)),
-        earlier.labels,
-        record.state,
-        earlier.annotated,
-        record.written,
-        record.model,
-    )
-
-
-def _same(a: Volume | None, b: Volume | None) -> bool:
-    """Return whether two volumes are views of the same voxels."""
-    if a is None or b is None or a.data.shape != b.data.shape or a.name != b.name:
-        return False
-    if isinstance(a.data, np.ndarray) and isinstance(b.data, np.ndarray):
-        return bool(np.may_share_memory(a.data, b.data))
-    return getattr(a.data, "name", a.data) == getattr(b.data, "name", b.data)  # of dask: a token of its content
-
-
-def _in_a_thread(call: Callable[[], None]) -> None:
-    threading.Thread(target=call, name="corrections-end", daemon=True).start()
-
-
-def _hand(writer: Writer, entry: ScanEntry, z: int, axis: int, what: Put) -> bool:
-    """Give the writer one slice; return whether it has a correction now."""
-    if what.image is None or what.labels is None:
-        writer.drop(entry, z, axis)
-        return False
-    more: Any = {"annotated": what.annotated, "written": what.written, "model": what.model}
-    state: Any = what.state
-    writer.put(entry, z, axis, what.image, what.labels, state, **more)
-    return True
-
-
-def _find(
-    scan: Volume,
-    axis: int,
-    digest: str,
-    chosen: Path | None,
-    classes: tuple[ClassSpec, ...],
-    create: bool,
-) -> _Opened:
-    """Recognise the scan and open the project that has it, or is to have it."""
-    from napari_llm4seg.corrections.manifest import PROJECT, describe_scan
-    from napari_llm4seg.digests import scan_digest
-
-    digest = digest or scan_digest(scan)
-    folder = chosen or projects_folder() / describe_scan(scan, digest, projects_folder()).id
-    if not create and not (folder / PROJECT).is_file():
-        return _Opened(digest, folder, None, None, {})
-    trouble = ""
-    try:
-        project = open_project(folder, create=create, name=scan.name, classes=classes)
-    except InputError as error:
-        trouble = str(error).replace(", or open the project here for reading only", "")
-        trouble += " Nothing is lost while this window is open; it is tried again with the next correction."
-        try:  # what others have there may be looked at all the same
-            project = open_project(folder, read_only=True)
-        except InputError:
-            return _Opened(digest, folder, None, None, {}, trouble)
-    if project.writer is not None:  # another viewer's may be on their way
-        project.writer.flush(2.0)
-    entry = project.store.scan_for(scan, digest=digest)
-    restored = project.store.restore(entry, axis)
-    if trouble:
-        project.release()
-        return _Opened(digest, folder, None, None, restored, trouble)
-    return _Opened(digest, folder, project, entry, restored)
-
-
-def offer_words(restored: Mapping[int, Restored]) -> str:
-    """Return what an earlier session left, in words: "3 corrected slices from 12 Nov"."""
-    from datetime import datetime
-
-    newest = datetime.fromisoformat(max(each.record.time for each in restored.values())).astimezone()
-    count = len(restored)
-    today = datetime.now().astimezone()
-    day = "today" if newest.date() == today.date() else f"{newest.day} {newest:%b}"
-    if newest.year != today.year:
-        day = f"{day} {newest.year}"
-    return f"{count} corrected slice{'s' if count > 1 else ''} from {day}"
