@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
@@ -12,6 +13,9 @@ from napari_llm4seg.gui.controllers.ports import ExportSource, MaskInfo, MaskPor
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
 from napari_llm4seg.gui.views.abstract.export import ExportState, ExportView
+
+if TYPE_CHECKING:
+    from napari_llm4seg.predict.export import Exported
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,14 @@ class ExportController:
         self._render()
         self._runner.start(
             lambda ctx: _write(path, source),
-            on_result=lambda paths: self._written(paths),
+            on_result=lambda found: self._written(found),
             on_error=lambda error: self._say(words.failure(error, f"Writing {path.name}")),
         )
 
-    def _written(self, paths: list[Path]) -> None:
-        record = f", with what made it in {paths[1].name}" if len(paths) > 1 else ""
-        self._say(Message("info", f"Written: {paths[0]}{record}."))
+    def _written(self, found: Exported) -> None:
+        record = f", with what made it in {found.record.name}" if found.record is not None else ""
+        said = " ".join((f"Written: {found.output}{record}.", *found.messages))
+        self._say(Message("warning" if found.messages else "info", said))
 
     def _say(self, message: Message) -> None:
         self._message, self._progress = message, None
@@ -152,7 +157,7 @@ def suggested(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("_.") or "mask"
 
 
-def _write(path: Path, source: ExportSource) -> list[Path]:
+def _write(path: Path, source: ExportSource) -> Exported:
     from napari_llm4seg.predict.export import export
 
-    return export(path, source.labels, source.scan, edited=source.edited).paths
+    return export(path, source.labels, source.scan, edited=source.edited)

@@ -140,6 +140,8 @@ class Section(QWidget):
     def _toggle(self, shown: bool) -> None:
         self.body.setVisible(shown)
         self.button.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
+        if shown:
+            reveal(self)
 
 
 class MessageLine(QWidget):

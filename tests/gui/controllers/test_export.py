@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,3 +130,19 @@ def test_what_cannot_be_written_is_said_in_a_line(bench, tmp_path):
 def test_a_name_becomes_a_file_name():
     assert suggested("ct · seg · liver/v3") == "ct_seg_liver_v3"
     assert suggested("···") == "mask"
+
+
+def test_what_a_file_had_to_make_up_is_said(bench, tmp_path, monkeypatch):
+    from napari_llm4seg.predict import export
+
+    viewer, session, view, controller = bench
+    scan_with_result(viewer, session, PROVENANCE)
+    whole = export.export
+
+    def told(*arguments, **named):
+        return replace(whole(*arguments, **named), messages=("The place is made up.",))
+
+    monkeypatch.setattr(export, "export", told)
+    controller.save(tmp_path / "mask.nii.gz")
+    assert view.state.message.kind == "warning"
+    assert view.state.message.text.endswith("in mask.record.json. The place is made up.")

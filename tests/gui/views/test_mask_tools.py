@@ -259,3 +259,29 @@ def test_units_running_and_flat_masks_are_drawn(clean_up):
     assert not widget.between_button.isVisible()
     assert actions.asked == []
     assert widget.width() == 320
+
+
+def test_a_section_opened_at_the_foot_of_a_dock_scrolls_into_view(qtbot):
+    from qtpy.QtWidgets import QLabel, QScrollArea, QVBoxLayout, QWidget
+
+    from napari_llm4seg.gui.views.widgets import Section
+
+    area, page = QScrollArea(), QWidget()
+    qtbot.addWidget(area)
+    layout = QVBoxLayout(page)
+    above, section = QLabel(), Section("Clean up")
+    above.setFixedHeight(360)
+    inside = QVBoxLayout(section.body)
+    answer = QLabel("all of it")
+    answer.setFixedHeight(150)
+    inside.addWidget(answer)
+    layout.addWidget(above)
+    layout.addWidget(section)
+    area.setWidget(page)
+    area.setWidgetResizable(True)
+    area.resize(320, 420)
+    area.show()
+    section.button.click()
+    qtbot.waitUntil(
+        lambda: not answer.visibleRegion().isEmpty() and answer.visibleRegion().boundingRect().height() == 150
+    )
