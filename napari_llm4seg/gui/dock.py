@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtWidgets import QDockWidget
 
 from napari_llm4seg.gui.dispatch import Dispatcher
 from napari_llm4seg.gui.layers import ready_units
 from napari_llm4seg.gui.state.session import Session
+from napari_llm4seg.gui.views.widgets import dock_around
 from napari_llm4seg.jobs import ThreadRunner
 
 PLUGIN = "napari-llm4seg"
@@ -99,6 +99,12 @@ class Docked:
         for part in parts:
             part.start()
 
+    def come_forward(self) -> None:
+        """Bring the dock in front of those it shares a place with."""
+        dock = dock_around(self)
+        if dock is not None:
+            dock.raise_()
+
     def event(self, event: Any) -> bool:
         """Notice that the dock was closed: napari then takes this widget out of it, and keeps nothing of it."""
         if event.type() == QEvent.Type.ParentChange:
@@ -113,10 +119,9 @@ class Docked:
 
 def _plain_title(widget: Any) -> None:
     """Let the tab of a dock show an ampersand in its name, which Qt takes for the mark of a key."""
-    while widget is not None and not isinstance(widget, QDockWidget):
-        widget = widget.parent()
-    if widget is not None and "&" in widget.windowTitle().replace("&&", ""):
-        widget.setWindowTitle(widget.windowTitle().replace("&", "&&"))
+    dock = dock_around(widget)
+    if dock is not None and "&" in dock.windowTitle().replace("&&", ""):
+        dock.setWindowTitle(dock.windowTitle().replace("&", "&&"))
 
 
 def _closer(parts: Sequence[Part], dispatcher: Dispatcher) -> Callable[..., None]:

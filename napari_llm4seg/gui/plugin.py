@@ -122,7 +122,7 @@ class CorrectDock(Docked, CorrectWidget):
         )
         self.begin((OpenDock(session, CORRECT), self.review, self.retrain))
         if SEGMENT not in session.docks:
-            self.dispatcher.post(lambda: open_beside(napari_viewer, SEGMENT))
+            self.dispatcher.post(lambda: _open_segment(self, napari_viewer))
 
     def _make_trainer(self, on_event: Callable[[dict[str, Any]], None]) -> Trainer:
         from napari_llm4seg.jobs.child import TrainingChild
@@ -153,7 +153,13 @@ class InspectDock(Docked, InspectWidget):
         )
         self.begin((OpenDock(session, INSPECT), self.controller))
         if SEGMENT not in session.docks:
-            self.dispatcher.post(lambda: open_beside(napari_viewer, SEGMENT))
+            self.dispatcher.post(lambda: _open_segment(self, napari_viewer))
+
+
+def _open_segment(dock: Docked, viewer: Any) -> None:
+    """Open the Segment dock behind another one, which a person has just opened and wants to see."""
+    open_beside(viewer, SEGMENT)
+    dock.come_forward()
 
 
 def mask_tools(session: Session, viewer: Any, dock: SegmentWidget, make_runner: Callable[[], Any]) -> tuple[Part, ...]:

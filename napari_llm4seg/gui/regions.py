@@ -21,7 +21,7 @@ _CORNERS = 72
 
 def regions_of(viewer: Any) -> list[tuple[str, str]]:
     """Return (identifier, name) of the layers that can hold a region, the newest first."""
-    layers = [each for each in viewer.layers if (isinstance(each, Shapes) and len(each.data)) or is_mask(each)]
+    layers = [each for each in viewer.layers if isinstance(each, Shapes) or is_mask(each)]
     return [(layer_id(each), str(each.name)) for each in reversed(layers)]
 
 

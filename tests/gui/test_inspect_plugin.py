@@ -69,3 +69,28 @@ def test_the_segment_dock_is_opened_beside_it(make_napari_viewer, qtbot, monkeyp
     viewer.window.add_dock_widget(dock, name="Inspect")
     until(qtbot, lambda: asked == ["Segment"])
     assert "Open a scan" in dock.hint.text()
+
+
+def test_a_dock_behind_another_one_does_not_listen(make_napari_viewer, qtbot):
+    from napari_llm4seg.gui.plugin import InspectDock
+    from napari_llm4seg.gui.state.session import ModelEntry, session_for
+
+    viewer = make_napari_viewer(show=True)
+    session = session_for(viewer)
+    session.docks.add("Segment")
+    layer = viewer.add_image(marked((32, 32), BRIGHT, DARK), name="scan")
+    session.model, session.predictor = ModelEntry("planted", "planted", None), planted(size=(32, 32))
+    session.scan_id = str(layer.unique_id)
+    dock = InspectDock(viewer)
+    viewer.window.add_dock_widget(dock, name="Inspect")
+    until(qtbot, lambda: dock.in_view() and dock.controller.recording is not None)
+    from qtpy.QtWidgets import QLabel
+
+    viewer.window.add_dock_widget(QLabel("another"), name="Other", tabify=True)
+    until(qtbot, lambda: not dock.in_view())
+    canvas_click(viewer, layer, middle(BRIGHT))
+    assert dock.controller.token is None
+    dock.come_forward()
+    until(qtbot, dock.in_view)
+    canvas_click(viewer, layer, middle(BRIGHT))
+    assert dock.controller.token is not None

@@ -126,6 +126,8 @@ class InspectController:
         recording = self.recording
         if recording is not None and recording.asked.scan_id != self.session.scan_id:
             self._follow()
+        elif self._tab == "what_if":
+            self.render()  # a region may have come
 
     def _follow(self, _: object = None) -> None:
         """Record what the viewer shows now, unless that is what was recorded last."""
@@ -139,7 +141,9 @@ class InspectController:
         asked, volume, z = found
         recording = self.recording
         turned = recording is not None and recording.asked == asked and not self.port.in_slices()
-        if (asked, z) == self._followed or turned:
+        pending = self._pending
+        coming = pending is not None and pending.asked == asked and round(pending.place[0]) == z
+        if (asked, z) == self._followed or turned or coming:
             self.render()
             return
         self._followed = (asked, z)

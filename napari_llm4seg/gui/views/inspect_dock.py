@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt, QTimer
-from qtpy.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDockWidget, QFileDialog, QFrame, QHBoxLayout, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_llm4seg.gui.views.abstract.inspect import InspectActions, InspectState
 from napari_llm4seg.gui.views.inspect_attention import AttentionTab
 from napari_llm4seg.gui.views.inspect_features import FeaturesTab
 from napari_llm4seg.gui.views.inspect_spectrum import SpectrumTab
 from napari_llm4seg.gui.views.inspect_what_if import WhatIfTab
-from napari_llm4seg.gui.views.widgets import Bar, Line, MessageLine, button, show_button, wrapped
+from napari_llm4seg.gui.views.widgets import Bar, Line, MessageLine, button, dock_around, show_button, wrapped
 
 _WIDTH = 320
 _FOCUS = "QPushButton:focus, QComboBox:focus, QToolButton:focus, QCheckBox:focus, QRadioButton:focus" + (
@@ -27,6 +27,7 @@ class InspectWidget(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._actions: InspectActions | None = None
+        self._dock: QDockWidget | None = None
         self.setAccessibleName("Inspect")
         self.setStyleSheet(_FOCUS)
         self._rows = QVBoxLayout(self)
@@ -120,17 +121,24 @@ class InspectWidget(QWidget):
 
     def in_view(self) -> bool:
         # a window that was never shown, as in tests, has nothing in view and hides nothing
-        return self.isVisible() or not self.window().isVisible()
+        if not self.window().isVisible():
+            return True
+        # Qt lays a dock behind another tab beside the window, visible as it says
+        return self.isVisible() and not self.visibleRegion().isEmpty()
 
     def showEvent(self, event: Any) -> None:
         super().showEvent(event)
+        dock = dock_around(self)
+        if dock is not None and dock is not self._dock:
+            self._dock = dock
+            dock.visibilityChanged.connect(self._tell_shown)
         self._tell_shown()
 
     def hideEvent(self, event: Any) -> None:
         super().hideEvent(event)
         self._tell_shown()
 
-    def _tell_shown(self) -> None:
+    def _tell_shown(self, _: bool = True) -> None:
         later = QTimer(self)
         later.setSingleShot(True)
         later.timeout.connect(lambda: self._do("shown_changed"))

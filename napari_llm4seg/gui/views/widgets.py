@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
+    QDockWidget,
     QHBoxLayout,
     QLabel,
     QPlainTextEdit,
@@ -206,6 +208,13 @@ class MessageLine(QWidget):
         self.text.setAccessibleName(f"{_SPOKEN[message.kind]}: {message.text}")
         self.more.setVisible(bool(message.details))
         self.details.setPlainText(message.details)
+
+
+def dock_around(widget: Any) -> QDockWidget | None:
+    """Return the dock that a widget is in, None while it is in none."""
+    while widget is not None and not isinstance(widget, QDockWidget):
+        widget = widget.parent()
+    return widget
 
 
 def reveal(widget: QWidget) -> None:
