@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from napari_llm4seg.gui.dispatch import Dispatcher
 from napari_llm4seg.gui.layers import ready_units
@@ -110,18 +111,46 @@ class Docked:
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:  # type: ignore[attr-defined]
                 self._docked = True
-                self.dispatcher.post(lambda: _plain_title(self))
+                self.dispatcher.post(lambda: _settle(self))
             elif self._docked:
                 self._close()
                 self.deleteLater()  # type: ignore[attr-defined]
         return bool(super().event(event))  # type: ignore[misc]
 
 
-def _plain_title(widget: Any) -> None:
-    """Let the tab of a dock show an ampersand in its name, which Qt takes for the mark of a key."""
+def _settle(widget: Any) -> None:
+    """Give a dock its place and name once napari has put it down."""
     dock = dock_around(widget)
-    if dock is not None and "&" in dock.windowTitle().replace("&&", ""):
+    if dock is not None:
+        _plain_title(dock)
+        _tabify(dock)
+
+
+def _plain_title(dock: QDockWidget) -> None:
+    """Let the tab of a dock show an ampersand in its name, which Qt takes for the mark of a key."""
+    if "&" in dock.windowTitle().replace("&&", ""):
         dock.setWindowTitle(dock.windowTitle().replace("&", "&&"))
+
+
+def _tabify(dock: QDockWidget) -> None:
+    """Make the plugin's docks tabs of one place: napari puts them below each other, where none has room."""
+    window = dock.parent()
+    if not isinstance(window, QMainWindow) or dock.isFloating():
+        return
+    area = window.dockWidgetArea(dock)
+    ours = [
+        other
+        for other in window.findChildren(QDockWidget)
+        if other is not dock and any(isinstance(child, Docked) for child in other.findChildren(QWidget))
+    ]
+    if any(other in window.tabifiedDockWidgets(dock) for other in ours):
+        return
+    for other in ours:
+        if not other.isFloating() and window.dockWidgetArea(other) == area:
+            window.tabifyDockWidget(other, dock)
+            dock.show()
+            dock.raise_()
+            return
 
 
 def _closer(parts: Sequence[Part], dispatcher: Dispatcher) -> Callable[..., None]:
