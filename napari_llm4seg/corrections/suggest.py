@@ -1,10 +1,12 @@
 """Which slice to correct next: the one whose correction is expected to help most of what is still uncertain.
 
 A correction teaches the model about its own slice and, the less the further away, about its neighbours (or, in a set
-of images, about itself alone). A slice needs it as far as the probabilities at the edge of what was found are
-undecided, and as far as its area breaks the run of its neighbours'. The gain of a slice is the need that its correction
-would meet and that no correction has met yet: a facility-location objective, whose best next choice is a good one also
-for what follows (Nemhauser et al. 1978).
+of images, about itself alone). In a stack a slice needs it as far as something was found in it or just beside, more so
+where that hangs together with what was corrected than elsewhere, where it is more often wrong and where a correction
+mostly tells what the thing is not; then as far as the probabilities at the edge are undecided, and as far as its area
+breaks the run of its neighbours'. In a set of images, uncertainty at the edge is all there is. The gain of a slice is
+the need that its correction would meet and that no correction has met yet: a facility-location objective, whose best
+next choice is a good one also for what follows (Nemhauser et al. 1978).
 """
 
 from __future__ import annotations
@@ -20,33 +22,50 @@ Array = npt.NDArray[Any]
 Head = Literal["sigmoid", "softmax"]
 
 
+# Of the greatest area: as much must be found in a slice for it to belong to a run.
+_FOUND = 0.1
+# Slices; neighbours look alike however few there are.
+_SHORTEST = 1.6
+# An edge less unsure than that is no reason to name.
+_UNSURE = 0.15
+# Slices beyond the ends of the corrected thing that may hold it too, though little was found, and how much they count.
+_BEYOND, _AT_LEAST = 3, 0.3
+
+
 @dataclass(frozen=True)
 class Weights:
     """What counts how much; found by trying, see the study of annotation effort.
 
     Attributes
     ----------
+    presence : float
+        In a stack, of the square root of the area found, relative to the greatest; of a neighbour's, half counts.
+    outside : float in [0, 1]
+        What of ``presence`` is left where what was found does not hang together with what was corrected.
     unsure : float
-        Of the mean uncertainty at the edge, which is in [0, 1].
+        Of the mean uncertainty at the edge, which is in [0, 1]; in a stack, times ``presence`` as it is there.
     change : float
         Of how far the area is from the mean of both neighbours', in [0, 1].
     base : float
         Of every slice, whatever it shows: without probabilities the choice is even coverage.
     size : float
-        Exponent of the edge's length relative to the longest: 0 counts slices alike, 1 by their edge.
+        In a set of images, exponent of the edge's length relative to the longest: 0 counts images alike, 1 by it.
     reach : float
-        Distance at which a correction counts 1/e, as a fraction of the stack; never less than one slice.
+        Distance at which a correction counts 1/e, as a fraction of the stack; never less than 1.6 slices.
     band : int
         Pixels from the edge that still belong to it.
     enough : float in (0, 1)
-        Further correction buys little once the best gain is below this part of the first.
+        Further correction buys little once the best gain, ``presence`` left aside, is below this part of the first:
+        that something is there is no reason to correct it for who is sure of it.
     """
 
-    unsure: float = 1.0
+    presence: float = 1.0
+    outside: float = 0.1
+    unsure: float = 0.3
     change: float = 0.3
     base: float = 0.02
     size: float = 0.5
-    reach: float = 0.08
+    reach: float = 0.05
     band: int = 3
     enough: float = 0.15
 
@@ -174,7 +193,7 @@ class Suggester:
         """Return every slice that is not corrected, that of the greatest gain first, of equal ones the lowest."""
         done = sorted({z for z in corrected if 0 <= z < self.n})
         left = [z for z in range(self.n) if z not in set(done)]
-        parts = self._needs()
+        parts = self._needs(done)
         gains = np.round(self._gains(np.sum(list(parts.values()), axis=0), done), 9)
         order = sorted(left, key=lambda z: (-gains[z], z))
         return [Suggestion(z, self._reason(z, parts, done), float(gains[z])) for z in order]
@@ -184,7 +203,7 @@ class Suggester:
         ranked = self.rank(corrected)
         if not ranked:
             return None
-        self._first = max(self._first, ranked[0].gain)
+        self._first = max(self._first, self._doubt(corrected))
         return ranked[0]
 
     def plan(self, k: int, corrected: Collection[int] = ()) -> list[int]:
@@ -200,25 +219,62 @@ class Suggester:
     def enough(self, corrected: Collection[int]) -> bool:
         """Return whether further correction buys little: nothing is left, or next to nothing of the first gain.
 
-        The first gain is the greatest that ``next`` has given so far, whatever the model has learnt since.
+        The first gain is the greatest that ``next`` has seen so far, whatever the model has learnt since.
         """
         if not corrected:
             return False
-        best = self.next(corrected)
-        return best is None or best.gain < self.weights.enough * self._first
+        return self.next(corrected) is None or self._doubt(corrected) < self.weights.enough * self._first
 
-    def _needs(self) -> dict[str, npt.NDArray[np.float64]]:
+    def _doubt(self, corrected: Collection[int]) -> float:
+        """Return the greatest gain that a correction has by what is not sure, whatever is there."""
+        done = sorted({z for z in corrected if 0 <= z < self.n})
+        need = np.sum([values for name, values in self._needs(done).items() if name != "presence"], axis=0)
+        return float(np.delete(self._gains(need, done), done).max(initial=0.0))
+
+    def _needs(self, done: Sequence[int]) -> dict[str, npt.NDArray[np.float64]]:
         """Return how much each slice needs a correction, (n,) for each reason; unknown ones need it as most do."""
-        known, weights = self._evidence, self.weights
-        longest = max((evidence.edge for evidence in known.values()), default=0.0)
-        unsure = np.full(self.n, np.nan)
+        weights = self.weights
+        known = {z: evidence for z, evidence in self._evidence.items() if 0 <= z < self.n}
+        here = self._presence(done) if self.stack else self._edges()
+        presence, unsure = np.full(self.n, np.nan), np.full(self.n, np.nan)
         for z, evidence in known.items():
-            if 0 <= z < self.n:
-                relative = (evidence.edge / longest) ** weights.size if longest else 0.0
-                unsure[z] = weights.unsure * evidence.unsure * relative
-        unsure[np.isnan(unsure)] = np.nanmedian(unsure) if not np.isnan(unsure).all() else 0.0
+            presence[z] = weights.presence * here[z] if self.stack else 0.0
+            unsure[z] = weights.unsure * evidence.unsure * here[z]
+        for values in (presence, unsure):
+            values[np.isnan(values)] = np.nanmedian(values) if known else 0.0
         change = np.array([weights.change * self._jump(z) for z in range(self.n)])
-        return {"unsure": unsure, "change": change, "distance": np.full(self.n, weights.base)}
+        return {"presence": presence, "unsure": unsure, "change": change, "distance": np.full(self.n, weights.base)}
+
+    def _presence(self, done: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Return how much of the thing each slice or the next one seems to hold, (n,) in [0, 1].
+
+        Only the run of slices that hangs together with a corrected one counts in full, and a little beyond its ends;
+        while no such run is known, everything does.
+        """
+        area = np.zeros(self.n)
+        for z, evidence in self._evidence.items():
+            if 0 <= z < self.n:
+                area[z] = sum(evidence.areas)
+        relative = area / (area.max(initial=0.0) or 1.0)
+        padded = np.pad(relative, 1)
+        presence = np.sqrt(np.maximum(relative, np.maximum(padded[:-2], padded[2:]) / 2))
+        found = relative > _FOUND
+        run = np.cumsum(~found)  # the same number along each run of slices where something was found
+        own = found & np.isin(run, [run[z] for z in done if found[z]])
+        if not own.any():
+            return np.asarray(presence)
+        places = np.flatnonzero(own)
+        inside = np.abs(np.arange(self.n)[:, None] - places).min(axis=1) <= _BEYOND
+        return np.asarray(np.where(inside, np.maximum(presence, _AT_LEAST), self.weights.outside * presence))
+
+    def _edges(self) -> npt.NDArray[np.float64]:
+        """Return the length of each image's edges relative to the longest, to the power ``size``, (n,)."""
+        edges = np.zeros(self.n)
+        for z, evidence in self._evidence.items():
+            if 0 <= z < self.n:
+                edges[z] = evidence.edge
+        longest = edges.max(initial=0.0)
+        return np.asarray((edges / longest) ** self.weights.size if longest else edges)
 
     def _jump(self, z: int) -> float:
         """Return how far a slice's areas are from the mean of its neighbours', relative to the greatest, in [0, 1]."""
@@ -234,14 +290,15 @@ class Suggester:
             gains[list(done)] = 0
             return gains
         places = np.arange(self.n)
-        met = np.exp(-np.abs(places[:, None] - places) / max(1.0, self.weights.reach * self.n))
+        met = np.exp(-np.abs(places[:, None] - places) / max(_SHORTEST, self.weights.reach * self.n))
         already = met[:, list(done)].max(axis=1) if done else np.zeros(self.n)
         return np.asarray((need[:, None] * np.clip(met - already[:, None], 0, None)).sum(axis=0))
 
     def _reason(self, z: int, parts: Mapping[str, npt.NDArray[np.float64]], done: Sequence[int]) -> str:
         own = {name: float(values[z]) for name, values in parts.items()}
-        most = max(own, key=lambda name: own[name])
-        if most == "unsure" and z in self._evidence:
+        # where something was found says little by itself: what it is unsure or odd by comes first
+        most = max(("unsure", "change", "distance"), key=lambda name: own[name])
+        if most == "unsure" and z in self._evidence and self._evidence[z].unsure >= _UNSURE:
             return f"unsure edge ({self._evidence[z].unsure:.0%})"
         if most == "change":
             return f"area off its neighbours' ({self._jump(z):.0%})"

@@ -86,10 +86,19 @@ def test_how_large_the_thing_is_does_not_count_as_uncertainty() -> None:
 def test_a_slice_with_an_unsure_edge_is_suggested_before_sure_ones(head: str, z: int) -> None:
     slices = [disc(width=0.3)] * 20
     slices[z] = disc(width=3)
-    best = stack(head, slices).next([])
+    best = stack(head, slices, presence=0).next([])
     assert best is not None
     assert best.z == z
     assert best.reason.startswith("unsure edge (")
+
+
+@pytest.mark.parametrize(("unsure", "sure"), [(6, 13), (13, 6), (2, 17)])
+def test_of_slices_that_cover_as_much_the_unsure_one_comes_first(unsure: int, sure: int) -> None:
+    slices = [disc(width=0.3)] * 20
+    assert {s.z: s.gain for s in stack("sigmoid", slices).rank([9, 10])}[unsure] > 0
+    slices[unsure] = disc(width=3)
+    order = [suggestion.z for suggestion in stack("sigmoid", slices).rank([9, 10])]
+    assert order.index(unsure) < order.index(sure)
 
 
 def test_neighbours_of_corrected_slices_come_later() -> None:
@@ -114,12 +123,39 @@ def test_of_two_unsure_slices_the_one_that_no_correction_is_near() -> None:
 def test_a_slice_whose_area_breaks_the_run_is_suggested() -> None:
     slices = [disc(10, 0.3)] * 20
     slices[7] = disc(4, 0.3)
-    best = stack("sigmoid", slices, size=0).next([])
+    best = stack("sigmoid", slices, presence=0).next([])
     assert best is not None
     assert best.z == 7
     assert best.reason == "area off its neighbours' (84%)"
     growing = [disc(4 + z / 2, 0.3) for z in range(20)]
-    assert "area" not in stack("sigmoid", growing, size=0).rank([])[0].reason
+    assert "area" not in stack("sigmoid", growing).rank([])[0].reason
+
+
+def test_slices_that_hold_nothing_come_after_those_that_hold_the_thing_however_undecided_they_are() -> None:
+    undecided = np.full((48, 48), 0.45)
+    slices = [undecided] * 40 + [disc(width=1)] * 12 + [undecided] * 8
+    suggester = stack("sigmoid", slices)
+    assert {z for z in suggester.plan(5) if 39 <= z <= 52} == set(suggester.plan(5))
+    assert 40 <= suggester.rank([46])[0].z < 52
+
+
+def test_what_hangs_together_with_a_corrected_slice_comes_before_what_was_found_elsewhere() -> None:
+    nothing = np.zeros((48, 48))
+    slices = [disc(16, 1)] * 12 + [nothing] * 16 + [disc(10, 1)] * 12
+    assert stack("sigmoid", slices).rank([])[0].z < 12  # the larger, while nothing is known of either
+    ranked = stack("sigmoid", slices).rank([33])
+    assert 28 <= ranked[0].z < 40
+    order = [suggestion.z for suggestion in ranked]
+    assert order.index(6) < order.index(20)  # yet it may be there too
+    alike = stack("sigmoid", slices, outside=1.0).rank([33])
+    assert alike[0].z < 12
+
+
+def test_a_little_beyond_the_ends_of_the_thing_is_looked_at_before_the_empty_rest() -> None:
+    slices = [np.zeros((48, 48))] * 30 + [disc(12, 0.3)] * 4 + [np.zeros((48, 48))] * 30
+    order = [suggestion.z for suggestion in stack("sigmoid", slices).rank([31, 32])]
+    assert order.index(35) < order.index(40)
+    assert order.index(28) < order.index(20)
 
 
 def test_without_probabilities_the_choice_is_even_coverage() -> None:
@@ -184,7 +220,8 @@ def test_further_correction_buys_little_once_the_gain_is_a_small_part_of_the_fir
 def test_gains_never_grow_by_correcting_more_and_the_ranking_is_repeatable(data: st.DataObject) -> None:
     n = data.draw(st.integers(1, 15))
     fractions = st.floats(0, 1)
-    suggester = Suggester(n, data.draw(st.booleans()))
+    # what counts in full depends on what was corrected, and with it what a correction gains
+    suggester = Suggester(n, data.draw(st.booleans()), Weights(outside=1.0))
     known = data.draw(st.sets(st.integers(0, n - 1)))
     suggester.note({z: Evidence(data.draw(fractions), data.draw(fractions), (data.draw(fractions),)) for z in known})
     some = data.draw(st.sets(st.integers(0, n - 1)))
@@ -194,3 +231,9 @@ def test_gains_never_grow_by_correcting_more_and_the_ranking_is_repeatable(data:
     assert set(after) == set(range(n)) - more
     assert all(0 <= after[z] <= before[z] + 1e-8 for z in after)
     assert suggester.rank(some) == suggester.rank(sorted(some))
+    usual = Suggester(n, suggester.stack)
+    usual.note(suggester.evidence)
+    ranked = usual.rank(some)
+    assert ranked == usual.rank(sorted(some))
+    assert {suggestion.z for suggestion in ranked} == set(before)
+    assert all(suggestion.gain >= 0 for suggestion in ranked)
