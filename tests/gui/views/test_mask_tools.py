@@ -282,6 +282,5 @@ def test_a_section_opened_at_the_foot_of_a_dock_scrolls_into_view(qtbot):
     area.resize(320, 420)
     area.show()
     section.button.click()
-    qtbot.waitUntil(
-        lambda: not answer.visibleRegion().isEmpty() and answer.visibleRegion().boundingRect().height() == 150
-    )
+    foot = area.verticalScrollBar()
+    qtbot.waitUntil(lambda: foot.maximum() > 50 and foot.value() > foot.maximum() - 20)
