@@ -49,22 +49,35 @@ class Heartbeat:
         self._last = now
 
 
+_LOOK_MILLISECONDS = 5
+
+
 def wait_for(condition: Callable[[], bool], timeout: float, what: str) -> None:
-    """Run the event loop until ``condition`` holds.
+    """Run the event loop, as napari does, until ``condition`` holds; asked every few milliseconds.
+
+    ``processEvents`` in a loop would spin and keep Python from the thread that is measured.
 
     Raises
     ------
     TimeoutError
         After ``timeout`` seconds.
     """
-    from qtpy.QtCore import QEventLoop
-    from qtpy.QtWidgets import QApplication
+    from qtpy.QtCore import QEventLoop, QTimer
 
     end = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what} took longer than {timeout:.0f} s")
-        QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents, 20)
+    loop, timer = QEventLoop(), QTimer()
+
+    def look() -> None:
+        if condition() or time.monotonic() > end:
+            loop.quit()
+
+    timer.timeout.connect(look)
+    timer.start(_LOOK_MILLISECONDS)
+    if not condition():
+        loop.exec_()
+    timer.stop()
+    if not condition():
+        raise TimeoutError(f"{what} took longer than {timeout:.0f} s")
 
 
 def click(button: Any) -> None:
