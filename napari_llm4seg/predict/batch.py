@@ -25,7 +25,8 @@ LOG, SUMMARY = "batch.json", "summary.csv"
 _FORMAT = "napari-llm4seg-batch/1"
 _LIMIT = 1 << 28
 
-Status = Literal["ok", "failed", "skipped"]
+# "corrected": its mask was changed since it was written, so it is a person's, is kept and counts as done
+Status = Literal["ok", "failed", "skipped", "corrected"]
 # From a case and where its result may go (asked with the scan once it was read) to what is noted of it.
 Work = Callable[[CaseFile, Callable[[Volume], Path]], Mapping[str, Any]]
 
@@ -95,7 +96,7 @@ def run_batch(
             raise Cancelled("Stopped; finished cases are kept and will be skipped the next time.")
         kept = log.finished(case)
         if kept is not None:
-            outcome = Outcome(case, "skipped", kept["facts"])
+            outcome = kept
         else:
             if on_start is not None:
                 on_start(number, case)
@@ -113,11 +114,12 @@ def _one(
 ) -> Outcome:
     started = time.monotonic()
     try:
-        facts = work(case, lambda volume: log.place(case, volume, ending))
+        facts = dict(work(case, lambda volume: log.place(case, volume, ending)))
     except Cancelled:
         raise
     except Exception as error:  # a case must not take the others down, whatever a library makes of its file
         return Outcome(case, "failed", error=describe(error), seconds=round(time.monotonic() - started, 3))
+    facts["messages"] = [*facts.get("messages", ()), *log.told]
     return Outcome(case, "ok", facts, seconds=round(time.monotonic() - started, 3))
 
 
@@ -148,24 +150,33 @@ class _Log:
         # as it will come back from the file
         self._made_by: dict[str, Any] = json.loads(json.dumps(made_by))
         self._rows: dict[str, dict[str, Any]] = {}
+        self.told: list[str] = []
         if (out / LOG).exists():
             kept = read_json(out / LOG, "Batch log", _LIMIT)
             if kept.get("format") != _FORMAT or not isinstance(kept.get("cases"), dict):
                 raise InputError(f"'{out / LOG}' is no batch log of this program. Choose another output folder.")
             self._rows = {name: row for name, row in kept["cases"].items() if isinstance(row, dict)}
 
-    def finished(self, case: CaseFile) -> dict[str, Any] | None:
-        """Return the row of a case that need not be done again."""
+    def finished(self, case: CaseFile) -> Outcome | None:
+        """Return what became of a case that need not be done again."""
         row = self._rows.get(case.name)
         if row is None or row.get("status") != "ok" or row.get("made_by") != self._made_by:
             return None
         result = self._out / str(row.get("output", ""))
-        same = row.get("scan") == _state(case.path) and row.get("result") == _state(result)
-        return row if same and isinstance(row.get("facts"), dict) else None
+        if row.get("scan") != _state(case.path) or not isinstance(row.get("facts"), dict) or not result.exists():
+            return None
+        if row.get("result") == _state(result):
+            return Outcome(case, "skipped", row["facts"])
+        # its figures were the machine's; what they are now only the file can tell
+        facts = {name: value for name, value in row["facts"].items() if name != "classes"}
+        return Outcome(case, "corrected", facts | {"messages": [f"'{result.name}' was changed since, and is kept."]})
 
     def place(self, case: CaseFile, volume: Volume, ending: str | None) -> Path:
         wanted = self._out / f"{case.name}_seg{ending or default_ending(case.path, volume)}"
         place = free_place(wanted, self._is_ours)
+        self.told = []
+        if place != wanted:
+            self.told = [f"'{wanted.name}' was there already, and is kept; the new mask is '{place.name}'."]
         # noted before it is written: after a kill in between, the file is known to be ours
         name = place.relative_to(self._out).as_posix()
         self._rows[case.name] = {"input": str(case.path), "status": "started", "output": name}

@@ -94,7 +94,7 @@ def read_result(case: CaseFile, facts: Mapping[str, Any]) -> tuple[Volume, Volum
     """
     path = Path(str(facts["output"]))
     volume = case.read()
-    names = {int(row["value"]): str(row["name"]) for row in facts["classes"]}
+    names = {int(row["value"]): str(row["name"]) for row in facts.get("classes", ())}
     classes = tuple((value, names[value], colour) for value, _, colour in complete((), names))
     mask = Volume(
         read_mask(path, volume)[None],

@@ -44,7 +44,7 @@ def test_a_damaged_scan_is_told_and_tried_again(llm4seg, everywhere, tmp_path) -
     answer = llm4seg("segment", folder, "-o", out, "-m", everywhere)
     assert answer.status == 1
     assert "2/3 b: 'b.png' is not a PNG" in answer.err
-    assert "1 failed: run it again" in answer.err
+    assert "1 failed; run the command again" in answer.err
     (folder / "b.png").write_bytes(good)
     answer = llm4seg("segment", folder, "-o", out, "-m", everywhere, "--json")
     assert answer.status == 0

@@ -78,16 +78,22 @@ def test_other_settings_or_another_scan_are_done_again(scans, tmp_path):
     assert not (out / "a_seg_2.nii.gz").exists(), "our own older result is replaced"
 
 
-def test_a_mask_that_a_person_corrected_is_never_replaced(scans, tmp_path):
+def test_a_mask_that_a_person_corrected_is_never_replaced_and_counts_as_done(scans, tmp_path):
     out = tmp_path / "out"
     run_batch(find_cases(scans), out, Work(), MADE_BY)
     corrected = Volume(np.full((1, 3, 4, 5), 7, np.uint8), kind="label")
     write(out / "a_seg.nii.gz", corrected)
-    outcomes = run_batch(find_cases(scans), out, Work(), MADE_BY)
-    assert outcomes[0].status == "ok"
+    work = Work()
+    outcomes = run_batch(find_cases(scans), out, work, MADE_BY)
+    assert [o.status for o in outcomes] == ["corrected", "skipped", "skipped"]
+    assert work.done == []
+    assert "changed since" in outcomes[0].facts["messages"][0]
+    rows = list(csv.DictReader((out / SUMMARY).open()))
+    assert (rows[0]["status"], rows[0]["pixels"]) == ("corrected", ""), "the machine's figures are not the file's"
+    outcomes = run_batch(find_cases(scans), out, Work(), MADE_BY | {"threshold": 0.4})
     assert outcomes[0].facts["output"].endswith("a_seg_2.nii.gz")
+    assert "the new mask is 'a_seg_2.nii.gz'" in outcomes[0].facts["messages"][-1]
     assert read(out / "a_seg.nii.gz").data.max() == 7
-    assert [o.status for o in run_batch(find_cases(scans), out, Work(), MADE_BY)] == ["skipped"] * 3
 
 
 def test_a_stop_keeps_what_was_finished(scans, tmp_path):

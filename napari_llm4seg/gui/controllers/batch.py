@@ -17,7 +17,7 @@ from napari_llm4seg.gui.views.abstract.common import ButtonState, Message, Progr
 from napari_llm4seg.labels.measure import sizes_words
 from napari_llm4seg.volume import Volume
 
-_SAID = {"ok": "done", "failed": "failed", "skipped": "done before"}
+_SAID = {"ok": "done", "failed": "failed", "skipped": "done before", "corrected": "corrected"}
 _ALL = "Every case of the folder is segmented with the model, device and options chosen above"
 
 
@@ -196,6 +196,8 @@ class BatchController:
         parts = [f"{done} of {len(self._cases)} scans segmented in {words.duration(time.monotonic() - self._began)}"]
         if skipped:
             parts.append(f"{skipped} were done before")
+        if self._count("corrected"):
+            parts.append(f"{self._count('corrected')} kept as corrected by hand")
         if failed:
             parts.append(f"{failed} failed; Segment folder tries them again")
         return f"{', '.join(parts)}. The table is in summary.csv."
@@ -276,5 +278,6 @@ def _row(outcome: Any) -> BatchRow:
     name, said = outcome.case.name, _SAID[outcome.status]
     if outcome.status == "failed":
         return BatchRow(name, said, details=outcome.error)
-    found = sizes_words(outcome.facts.get("classes", ()))
+    # of a mask that was corrected by hand only the file knows the sizes
+    found = sizes_words(outcome.facts["classes"]) if "classes" in outcome.facts else ""
     return BatchRow(name, said, found, str(outcome.facts.get("output", "")), openable=True)
