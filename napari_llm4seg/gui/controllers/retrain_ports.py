@@ -16,6 +16,8 @@ from napari_llm4seg.gui.state.session import ModelEntry
 
 Array = npt.NDArray[Any]
 Message = dict[str, Any]
+# what is trained further and its loaded model; nothing where one begins anew
+Parent = tuple[ModelEntry | None, Any]
 
 
 class Trainer(Protocol):
