@@ -17,6 +17,7 @@ from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
 from napari_llm4seg.engine.gate import Gate, Parts, Score, compare, hold_back
 from napari_llm4seg.engine.judge import judge
 from napari_llm4seg.engine.resume import Data
+from napari_llm4seg.engine.round import replayed, timed, training_facts, with_scores
 from napari_llm4seg.engine.source import ImageValidation
 from napari_llm4seg.engine.variants import CachedValidation, VariantTraining
 from napari_llm4seg.engine.volumes import VolumeTraining, VolumeValidation
@@ -172,15 +173,15 @@ class Finetuner:
         judging = time.monotonic()
         before, labels_before = self._judge_before(held, cancel)
         now = time.monotonic()
-        again = _replayed(replay, slices, locked, config)
+        again = replayed(replay, slices, locked, config)
         result = self._fit(slices[split.train], again, config, now - started, now - judging, on_event, cancel, stop)
-        facts = _facts(self.parent, config, slices, split, again, result)
+        facts = training_facts(self.parent, config, slices, split, again, result)
         facts["precision"] = self._precise(config.fit, config.mixed).precision
         checkpoint = self._as_checkpoint(result, facts, name)
         after, labels_after = judge(Predictor(checkpoint, self.device), held, cancel) if len(held) else ([], [])
         gate = compare(before, after)
         return Finetuned(
-            _with_scores(checkpoint, gate),
+            with_scores(checkpoint, gate),
             gate,
             split,
             result.history,
@@ -210,7 +211,7 @@ class Finetuner:
             net.train_only(config.parts)
             data = self._volumes(train, replay, config) if self.volumetric else self._images(train, replay, config)
             spent += time.monotonic() - started
-            fit_config = self._precise(_timed(config, spent + needed), config.mixed)
+            fit_config = self._precise(timed(config, spent + needed), config.mixed)
             return fit(
                 make_fabric(fit_config, self.device),
                 net,
@@ -281,65 +282,6 @@ def finetune(
     """
     chosen = slices if isinstance(slices, Corrections) else Corrections(tuple(slices))
     return Finetuner(checkpoint, config, device).train(chosen, **more)
-
-
-def _timed(config: FinetuneConfig, taken: float) -> FitConfig:
-    """Return the fit's settings with the seconds that are left to it, at least a third of all."""
-    if config.seconds is None:
-        return config.fit
-    return config.fit.model_copy(update={"seconds": max(config.seconds - taken, config.seconds / 3)})
-
-
-def _replayed(
-    replay: Corrections | None, slices: Corrections, locked: Collection[str], config: FinetuneConfig
-) -> Corrections | None:
-    """Return the earlier corrections that may train: none that is held back, and none that trains already."""
-    if replay is None or not len(replay) or config.replay <= 0:
-        return None
-    split = hold_back(replay.items(), 0, gap=config.gap, locked=locked)
-    mine = {each.digest for each in slices.slices}
-    kept = replay[[i for i in split.train if replay.slices[i].digest not in mine]]
-    return kept if len(kept) else None
-
-
-def _facts(
-    parent: Checkpoint | None,
-    config: FinetuneConfig,
-    slices: Corrections,
-    split: Parts,
-    replay: Corrections | None,
-    result: FitResult,
-) -> dict[str, Any]:
-    def named(numbers: Sequence[int]) -> list[dict[str, str]]:
-        return [{"name": slices.slices[i].name, "sha256": slices.slices[i].digest} for i in numbers]
-
-    return {
-        "parent": None if parent is None else {"name": parent.name, "sha256": parent.digest},
-        "parts": config.parts,
-        "samples": named(split.train),
-        "held_back": named(split.held_back),
-        "left_out": named(split.left_out),
-        "replayed": 0 if replay is None else len(replay),
-        "fit": config.model_dump(mode="json"),
-        "epochs": int(result.history[-1]["epoch"]),
-        "best_epoch": result.best_epoch,
-        "seconds": round(result.history[-1]["seconds"], 1),
-        "parent_training": {} if parent is None else parent.config.card.training,
-    }
-
-
-def _with_scores(checkpoint: Checkpoint, gate: Gate) -> Checkpoint:
-    """Return the checkpoint with what was measured on held-back slices in its card."""
-    from dataclasses import replace
-
-    if not gate.n:
-        return checkpoint
-    found = gate.as_dict()
-    scores = {key: found[key] for key in ("n", "dice_before", "dice_after", "interval", "hd95_after", "hd95_unit")}
-    scores = {key: round(value, 4) if isinstance(value, float) else value for key, value in scores.items()}
-    scores["how"] = "means over corrected slices that were held back from training, at their own resolution"
-    card = checkpoint.config.card.model_copy(update={"scores": scores})
-    return replace(checkpoint, config=checkpoint.config.model_copy(update={"card": card}))
 
 
 __all__ = ["Correction", "Corrections", "Finetuned", "Finetuner", "finetune"]
