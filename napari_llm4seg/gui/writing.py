@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Labels, Layer
+from napari.utils.notifications import show_warning
 
 from napari_llm4seg.gui import steps
 from napari_llm4seg.gui.controllers.ports import ExportSource
@@ -88,6 +89,8 @@ def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
     layer = Layer.create(data, dict(meta), "labels")
     source = export_source(layer, _open_scan(own_metadata(layer).get("scan")))
     found = export(Path(path), source.labels, source.scan, edited=source.edited)
+    if found.messages:  # napari has no place for what a writer says but its notifications
+        show_warning(" ".join(found.messages))
     return [str(written) for written in found.paths]
 
 
