@@ -12,6 +12,7 @@ from napari_llm4seg.checkpoint import Checkpoint, resolve
 from napari_llm4seg.config import FinetuneConfig
 from napari_llm4seg.engine.scratch import SCRATCH
 from tests.annotation_effort.made import PLAN, SLICES, case, write
+from training.annotation_effort import forest
 from training.annotation_effort.cases import load_case
 from training.annotation_effort.forest import Forest
 from training.annotation_effort.methods import learn, settings, without_block
@@ -24,9 +25,9 @@ pytest.importorskip("sklearn")
 
 def test_a_forest_learns_the_ball_and_names_the_probability_of_each_class() -> None:
     made = case()
-    forest = Forest([1, 4])  # no slice shows class 4
-    forest.fit([made.image(z) for z in (5, 8)], [made.truths[z] for z in (5, 8)])
-    said = forest.probabilities(made.image(7))
+    learner = Forest([1, 4])  # no slice shows class 4
+    learner.fit([made.image(z) for z in (5, 8)], [made.truths[z] for z in (5, 8)])
+    said = learner.probabilities(made.image(7))
     assert said.shape == (3, *made.truths[7].shape)
     np.testing.assert_allclose(said.sum(axis=0), 1, atol=1e-5)
     assert not said[2].any()
@@ -39,6 +40,7 @@ def test_a_run_leaves_a_row_for_every_cell_and_goes_on_where_it_stopped(
 ) -> None:
     path = write(tmp_path)
     monkeypatch.setenv("LLM4SEG_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(forest, "TREES", 12)
     out, told = tmp_path / "runs", []
     plan = read_plan(path)
     assert run_plan(plan, path, out, minutes=0, say=told.append) == 7
