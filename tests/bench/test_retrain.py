@@ -45,5 +45,5 @@ def test_both_figures(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["loss_difference"] < 1e-4
     monkeypatch.setattr(FinetuneConfig, "quick", classmethod(lambda cls, parts: cls(parts=parts, seconds=1.5)))
     clicked = retrain.click("adapters", str(tiny))
-    assert 0.5 <= clicked["until_trained"] < clicked["seconds"]
+    assert 0 < clicked["until_trained"] < clicked["seconds"]
     assert clicked["epochs"] > 0
