@@ -8,6 +8,7 @@ import pytest
 
 from napari_llm4seg.gui.views.abstract.batch import BatchRow, BatchState
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Message, ProgressState
+from tests.gui.views.actions import Actions
 
 pytestmark = pytest.mark.gui
 
@@ -19,14 +20,6 @@ READY = BatchState(
     start=ButtonState(True, "Every case", "Segment folder"),
     cancel=ButtonState(False, "Nothing is running."),
 )
-
-
-class Actions:
-    def __init__(self):
-        self.asked = []
-
-    def __getattr__(self, name):
-        return lambda *values: self.asked.append((name, *values))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message
 from napari_llm4seg.gui.views.abstract.correct import CorrectState, OfferState, ProjectState, StripState
+from tests.gui.views.actions import Actions
 
 pytestmark = pytest.mark.gui
 
@@ -23,14 +24,6 @@ READY = CorrectState(
     project=ProjectState("this scan's own", "/projects/ct", "3 saved"),
     keys=(("K", "confirm the slice on show, or take that back"), ("N", "go to the suggested slice")),
 )
-
-
-class Actions:
-    def __init__(self):
-        self.asked = []
-
-    def __getattr__(self, name):
-        return lambda *values: self.asked.append((name, *values))
 
 
 @pytest.fixture

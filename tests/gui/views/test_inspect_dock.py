@@ -22,6 +22,7 @@ from napari_llm4seg.gui.views.abstract.inspect import (
     SpectrumState,
     WhatIfState,
 )
+from tests.gui.views.actions import Actions
 
 pytestmark = pytest.mark.gui
 
@@ -39,14 +40,6 @@ READY = InspectState(
         notes=("Entropy of its look: 0.50",),
     ),
 )
-
-
-class Actions:
-    def __init__(self):
-        self.asked = []
-
-    def __getattr__(self, name):
-        return lambda *values: self.asked.append((name, *values))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from napari_llm4seg.gui.views.abstract.classes import ClassesState, ClassRow
 from napari_llm4seg.gui.views.abstract.clean_up import CleanUpState
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
 from napari_llm4seg.gui.views.abstract.measure import MeasureState, Table
+from tests.gui.views.actions import Actions
 
 pytestmark = pytest.mark.gui
 
@@ -36,16 +37,6 @@ CLEAN = CleanUpState(
     True, (Choice("1", "liver"), Choice("3", "spleen")), "1", keep_largest=ON, fill_holes=ON, remove_islands=ON,
     smooth=ON, fill_between=ButtonState(False, "why not"),
 )  # fmt: skip
-
-
-class Actions:
-    """Writes down what was asked for."""
-
-    def __init__(self):
-        self.asked = []
-
-    def __getattr__(self, name):
-        return lambda *values: self.asked.append((name, *values))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Message, ProgressState
 from napari_llm4seg.gui.views.abstract.retrain import CurveState, RetrainState, VerdictState, VersionRow
+from tests.gui.views.actions import Actions
 
 pytestmark = pytest.mark.gui
 
@@ -32,14 +33,6 @@ VERSIONS = (
     VersionRow(1, "a model with a very long name indeed v1", "Dice 0.88 (2)", tooltip="from nothing"),
     VersionRow(2, "liver v2", "not measured", current=True),
 )
-
-
-class Actions:
-    def __init__(self):
-        self.asked = []
-
-    def __getattr__(self, name):
-        return lambda *values: self.asked.append((name, *values))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
 from napari_llm4seg.gui.views.abstract.segment import OptionsState, SegmentState
+from tests.gui.views.actions import Actions
 
 pytestmark = pytest.mark.gui
 
@@ -26,16 +27,6 @@ READY = SegmentState(
     cancel=ButtonState(False, "Nothing is running."),
     undo=ButtonState(False, "There is no result to take back."),
 )
-
-
-class Actions:
-    """Writes down what was asked for."""
-
-    def __init__(self):
-        self.asked = []
-
-    def __getattr__(self, name):
-        return lambda *values: self.asked.append((name, *values))
 
 
 @pytest.fixture
