@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -270,11 +270,6 @@ class Saver:
         self._earlier.clear()
         for z in list(self._known):
             self.put(z, Put())
-
-    def taken_up(self, slices: Iterable[int]) -> None:
-        """Take note that these slices of an earlier session are gone on with."""
-        for z in slices:
-            self._earlier.pop(z, None)
 
     def _written(self, record: Record) -> None:
         def tell() -> None:
