@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from napari_llm4seg.config import PredictConfig
 from napari_llm4seg.gui.controllers import calm, words
+from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.ports import Runner
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.views.abstract.batch import BatchRow, BatchState, BatchView
@@ -62,6 +63,7 @@ class BatchController:
         show_case: Callable[[list[Volume]], None],
     ) -> None:
         self.session, self.source, self.view = session, source, view
+        self._listening = Listening()
         self._config, self._show_case = config, show_case
         self._finder, self._worker = make_runner(), make_runner()
         self._folder: Path | None = None
@@ -77,8 +79,10 @@ class BatchController:
 
     def start(self) -> None:
         self.view.attach(self)
-        self.session.busy_changed.connect(self._render_again)
-        self.session.predictor_changed.connect(self._render_again)
+        self._listening.to(
+            (self.session.busy_changed, self._render_again),
+            (self.session.predictor_changed, self._render_again),
+        )
         self._render()
 
     def close(self) -> None:
@@ -86,8 +90,7 @@ class BatchController:
         if self._closed:
             return
         self._closed = True
-        self.session.busy_changed.disconnect(self._render_again)
-        self.session.predictor_changed.disconnect(self._render_again)
+        self._listening.stop()
         for runner in (self._finder, self._worker):
             if runner.current is not None:
                 runner.current.cancel()

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_llm4seg.errors import InputError, LLM4SegError
 from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.ports import ClassPort, MaskPort, Runner
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.views.abstract.classes import ClassesState, ClassesView, ClassRow
@@ -35,22 +36,23 @@ class ClassController:
 
     def __init__(self, session: Session, masks: MaskPort, port: ClassPort, view: ClassesView, runner: Runner) -> None:
         self.session, self.masks, self.port, self.view, self._runner = session, masks, port, view, runner
+        self._listening = Listening()
         self._present: dict[str, tuple[int, ...]] = {}
         self._message: Message | None = None
 
     def start(self) -> None:
         self.view.attach(self)
         self.port.connect(self._painted_changed)
-        self.session.mask_changed.connect(self._mask_changed)
-        self.session.mask_edited.connect(self._mask_edited)
-        self.session.classes_changed.connect(self._classes_changed)
+        self._listening.to(
+            (self.session.mask_changed, self._mask_changed),
+            (self.session.mask_edited, self._mask_edited),
+            (self.session.classes_changed, self._classes_changed),
+        )
         self._mask_changed(self.session.mask_id)
 
     def close(self) -> None:
         self.port.disconnect()
-        self.session.mask_changed.disconnect(self._mask_changed)
-        self.session.mask_edited.disconnect(self._mask_edited)
-        self.session.classes_changed.disconnect(self._classes_changed)
+        self._listening.stop()
         if self._runner.current is not None:
             self._runner.current.cancel()
 

@@ -12,6 +12,7 @@ from napari_llm4seg.errors import InputError, LLM4SegError
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.clean_up_state import Facts, present
 from napari_llm4seg.gui.controllers.clean_up_target import Target
+from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.ports import ClassPort, MaskInfo, MaskPort, Runner
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.views.abstract.clean_up import CleanUpView, Where
@@ -52,6 +53,7 @@ class CleanUpController:
         runner: Runner,
     ) -> None:
         self.session, self.port, self.classes, self.view, self._runner = session, port, classes, view, runner
+        self._listening = Listening()
         self._known = known
         self._where: Where = "volume"
         self._sizes: dict[str, float] = {}
@@ -63,24 +65,20 @@ class CleanUpController:
 
     def start(self) -> None:
         self.view.attach(self)
-        session = self.session
-        session.mask_changed.connect(self._mask_changed)
-        session.mask_edited.connect(self._mask_edited)
-        session.classes_changed.connect(self._render)
-        session.painted_changed.connect(self._render)
-        session.busy_changed.connect(self._render)
+        self._listening.to(
+            (self.session.mask_changed, self._mask_changed),
+            (self.session.mask_edited, self._mask_edited),
+            (self.session.classes_changed, self._render),
+            (self.session.painted_changed, self._render),
+            (self.session.busy_changed, self._render),
+        )
         self._render()
 
     def close(self) -> None:
-        session = self.session
-        session.mask_changed.disconnect(self._mask_changed)
-        session.mask_edited.disconnect(self._mask_edited)
-        session.classes_changed.disconnect(self._render)
-        session.painted_changed.disconnect(self._render)
-        session.busy_changed.disconnect(self._render)
+        self._listening.stop()
         if self._target is not None:
             self.cancel()
-            session.busy = ""
+            self.session.busy = ""
 
     # ------------------------------------------------------------------ what a person does
 

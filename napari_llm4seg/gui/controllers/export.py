@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.ports import ExportSource, MaskInfo, MaskPort, Runner
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
@@ -53,19 +54,21 @@ class ExportController:
 
     def __init__(self, session: Session, port: MaskPort, view: ExportView, runner: Runner) -> None:
         self.session, self.port, self.view, self._runner = session, port, view, runner
+        self._listening = Listening()
         self._chosen: str | None = None
         self._progress: ProgressState | None = None
         self._message: Message | None = None
 
     def start(self) -> None:
         self.view.attach(self)
-        self.session.mask_changed.connect(self._mask_changed)
-        self.session.masks_changed.connect(self._render)
+        self._listening.to(
+            (self.session.mask_changed, self._mask_changed),
+            (self.session.masks_changed, self._render),
+        )
         self._render()
 
     def close(self) -> None:
-        self.session.mask_changed.disconnect(self._mask_changed)
-        self.session.masks_changed.disconnect(self._render)
+        self._listening.stop()
 
     def choose_format(self, suffix: str) -> None:
         self._chosen, self._message = suffix, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.ports import MaskInfo, MaskPort
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.views.abstract.common import Choice
@@ -22,20 +23,22 @@ class MaskController:
 
     def __init__(self, session: Session, port: MaskPort, view: MaskView) -> None:
         self.session, self.port, self.view = session, port, view
+        self._listening = Listening()
         self._masks: list[MaskInfo] = []
         self._last_selected: str | None = None
 
     def start(self) -> None:
         self.view.attach(self)
         self.port.connect(self._layers_changed, self.session.mask_edited.emit)
-        self.session.result_changed.connect(self._result_changed)
-        self.session.mask_changed.connect(self._mask_changed)
+        self._listening.to(
+            (self.session.result_changed, self._result_changed),
+            (self.session.mask_changed, self._mask_changed),
+        )
         self._layers_changed()
 
     def close(self) -> None:
         self.port.disconnect()
-        self.session.result_changed.disconnect(self._result_changed)
-        self.session.mask_changed.disconnect(self._mask_changed)
+        self._listening.stop()
 
     def mask(self) -> MaskInfo | None:
         """Return the chosen mask."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.measure_state import Facts, Measured, present
 from napari_llm4seg.gui.controllers.ports import MaskInfo, MaskPort, Runner
 from napari_llm4seg.gui.state.session import Session
@@ -40,6 +41,7 @@ class MeasureController:
         self, session: Session, port: MaskPort, view: MeasureView, runner: Runner, known: Callable[[], Classes]
     ) -> None:
         self.session, self.port, self.view, self._runner, self._legend = session, port, view, runner, known
+        self._listening = Listening()
         self._known: dict[str, Measured] = {}
         self._others: dict[str, str] = {}
         self._tolerance = 1.0
@@ -50,21 +52,17 @@ class MeasureController:
 
     def start(self) -> None:
         self.view.attach(self)
-        session = self.session
-        session.mask_changed.connect(self._mask_changed)
-        session.masks_changed.connect(self._render)
-        session.mask_edited.connect(self._mask_edited)
-        session.classes_changed.connect(self._classes_changed)
-        session.busy_changed.connect(self._busy_changed)
+        self._listening.to(
+            (self.session.mask_changed, self._mask_changed),
+            (self.session.masks_changed, self._render),
+            (self.session.mask_edited, self._mask_edited),
+            (self.session.classes_changed, self._classes_changed),
+            (self.session.busy_changed, self._busy_changed),
+        )
         self._render()
 
     def close(self) -> None:
-        session = self.session
-        session.mask_changed.disconnect(self._mask_changed)
-        session.masks_changed.disconnect(self._render)
-        session.mask_edited.disconnect(self._mask_edited)
-        session.classes_changed.disconnect(self._classes_changed)
-        session.busy_changed.disconnect(self._busy_changed)
+        self._listening.stop()
         self.cancel()
 
     # ------------------------------------------------------------------ what a person does

@@ -11,6 +11,7 @@ from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.choices import Chooser
 from napari_llm4seg.gui.controllers.history import ResultHistory
+from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.loading import ModelLoader
 from napari_llm4seg.gui.controllers.opening import ScanOpener
 from napari_llm4seg.gui.controllers.ports import ModelSource, Runner, ScanInfo, ViewerPort
@@ -55,6 +56,7 @@ class SegmentController:
         later: Callable[[Callable[[], None]], object] = lambda call: call(),
     ) -> None:
         self.session, self.port, self.models, self.view, self.settings = session, port, models, view, settings
+        self._listening = Listening()
         load_runner, worker, read_runner = make_runner(), make_runner(), make_runner()
         self._runners = (load_runner, worker, read_runner)
         self._chooser = Chooser(session, port, settings)
@@ -74,9 +76,11 @@ class SegmentController:
         self.view.attach(self)
         self.port.connect(self._layers_changed)
         self._chooser.follow()
-        self.session.busy_changed.connect(self._render_again)
-        self.session.scan_changed.connect(self._render_again)
-        self.session.model_wanted.connect(self._model_wanted)
+        self._listening.to(
+            (self.session.busy_changed, self._render_again),
+            (self.session.scan_changed, self._render_again),
+            (self.session.model_wanted, self._model_wanted),
+        )
         self._loader.start()
         self._render()
 
@@ -85,9 +89,7 @@ class SegmentController:
         if self._closed:
             return
         self._closed = True
-        self.session.busy_changed.disconnect(self._render_again)
-        self.session.scan_changed.disconnect(self._render_again)
-        self.session.model_wanted.disconnect(self._model_wanted)
+        self._listening.stop()
         self.port.disconnect()
         for runner in self._runners:
             if runner.current is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.ports import WindowPort
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.state.settings import Settings
@@ -27,6 +28,7 @@ class WindowController:
 
     def __init__(self, session: Session, port: WindowPort, view: WindowView, settings: Settings) -> None:
         self.session, self.port, self.view, self.settings = session, port, view, settings
+        self._listening = Listening()
         self._editing = False
         # What a choice without numbers of its own came to, by scan.
         self._came_to: dict[str, tuple[str, tuple[float, float]]] = {}
@@ -34,12 +36,14 @@ class WindowController:
     def start(self) -> None:
         self.view.attach(self)
         self.port.connect(self._render)
-        self.session.scan_changed.connect(self._scan_changed)
+        self._listening.to(
+            (self.session.scan_changed, self._scan_changed),
+        )
         self._render()
 
     def close(self) -> None:
         self.port.disconnect()
-        self.session.scan_changed.disconnect(self._scan_changed)
+        self._listening.stop()
 
     def choose_window(self, key: str) -> None:
         """Show the window ``key``; "own" opens the two numbers."""
