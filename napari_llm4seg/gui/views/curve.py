@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_llm4seg.gui.views.abstract.retrain import CurveState, Points
+from napari_llm4seg.gui.views.plotting import still_plot, take_theme
 
 _HEIGHT = 130
 # Okabe-Ito; the curves differ by their line and marks too
@@ -42,11 +42,7 @@ class CurvePlot(QWidget):
     def _build(self) -> None:
         import pyqtgraph as pg
 
-        self.plot = pg.PlotWidget()
-        self.plot.setFixedHeight(_HEIGHT)
-        self.plot.setMenuEnabled(False)
-        self.plot.setMouseEnabled(x=False, y=False)
-        self.plot.hideButtons()
+        self.plot = still_plot(_HEIGHT)
         self.plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         item = self.plot.getPlotItem()
         item.showAxis("right")
@@ -72,13 +68,7 @@ class CurvePlot(QWidget):
 
     def _colour(self) -> None:
         """Take the theme's colours."""
-        palette = self.palette()
-        text = palette.color(QPalette.ColorRole.WindowText)
-        self.plot.setBackground(palette.color(QPalette.ColorRole.Window))
-        for name in ("left", "bottom", "right"):
-            axis = self.plot.getPlotItem().getAxis(name)
-            axis.setPen(text)
-            axis.setTextPen(text)
+        take_theme(self.plot, self.palette(), ("left", "bottom", "right"))
 
     def changeEvent(self, event: Any) -> None:
         super().changeEvent(event)

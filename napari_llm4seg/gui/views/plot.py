@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_llm4seg.gui.views.abstract.inspect import PlotState
+from napari_llm4seg.gui.views.plotting import still_plot, take_theme
 
 # Okabe and Ito, each with a stroke of its own: told apart without colour too.
 _PENS = (
@@ -52,14 +52,7 @@ class Plot(QWidget):
             self._draw(self._shown)
 
     def _make(self) -> None:
-        import pyqtgraph
-
-        self.area = pyqtgraph.PlotWidget()
-        self.area.setMinimumHeight(_HEIGHT)
-        self.area.setMaximumHeight(_HEIGHT)
-        self.area.setMenuEnabled(False)
-        self.area.hideButtons()
-        self.area.setMouseEnabled(x=False, y=False)
+        self.area = still_plot(_HEIGHT)
         self.area.setAccessibleName(self.accessibleName())
         self._rows.insertWidget(0, self.area)
 
@@ -68,14 +61,11 @@ class Plot(QWidget):
 
         if self.area is None:
             self._make()
-        text = self.palette().color(QPalette.ColorRole.WindowText)
-        self.area.setBackground(self.palette().color(QPalette.ColorRole.Window))
+        text = take_theme(self.area, self.palette(), ("bottom", "left"))
         item = self.area.getPlotItem()
         item.clear()
         item.setLogMode(y=state.log)
         for axis, name in (("bottom", state.x_name), ("left", state.y_name)):
-            item.getAxis(axis).setPen(text)
-            item.getAxis(axis).setTextPen(text)
             item.setLabel(axis, name, color=text.name())
         words = []
         for curve, (colour, style, sign) in zip(state.curves, _PENS * 4, strict=False):
