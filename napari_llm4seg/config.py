@@ -292,7 +292,7 @@ class FitConfig(Grown):
     dice_weight: float = Field(default=1.0, ge=0)
     dice_batch: bool = True
     ema: float | None = Field(default=None, gt=0, lt=1)
-    augment: Literal["none", "paper", "strong"] = "strong"
+    augment: Literal["none", "paper", "strong", "aligned"] = "strong"
     validate_every: int = Field(default=1, ge=1)
     patience: int | None = Field(default=None, ge=1)
     patches_per_volume: int = Field(default=1, ge=1, le=1000)

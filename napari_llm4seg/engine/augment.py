@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Strength = Literal["none", "paper", "strong"]
+Strength = Literal["none", "paper", "strong", "aligned"]
 
 
 class Augmenter:
@@ -17,12 +17,13 @@ class Augmenter:
 
     Parameters
     ----------
-    strength : {"none", "paper", "strong"}
+    strength : {"none", "paper", "strong", "aligned"}
         "paper": rotations by 90 degrees and flips. "strong": left-right flips, affine (rotation 15 degrees, scale
         0.75 to 1.25, shift 8 %), contrast, gamma, noise and blur, in the ranges of one acquisition's variation.
+        "aligned": the same without flips, for scans that all lie the same way, where the side tells organs apart.
         For volumes "paper" is left-right flips alone, which an upright body bears.
     size : (H, W) or (D, H, W) of the samples in pixels or voxels
-        Volumes may come larger with "strong"; of them the middle is kept, rotated and scaled.
+        Volumes may come larger with "strong" and "aligned"; of them the middle is kept, rotated and scaled.
     """
 
     def __init__(self, strength: Strength, size: tuple[int, ...]) -> None:
@@ -70,9 +71,10 @@ def _chain(strength: Strength, size: tuple[int, ...]):  # type: ignore[no-untype
         cache_grid=True,
         spatial_size=size,
     )
+    flips = [mt.RandFlipd(both, prob=0.5, spatial_axis=1)] if strength == "strong" else []
     return mt.Compose(
         [
-            mt.RandFlipd(both, prob=0.5, spatial_axis=1),
+            *flips,
             affine,
             mt.RandScaleIntensityd("image", factors=0.25, prob=0.4),
             mt.RandShiftIntensityd("image", offsets=0.3, prob=0.4),
@@ -89,9 +91,9 @@ def _volume_chain(strength: Strength, size: tuple[int, ...]):  # type: ignore[no
 
     set_track_meta(False)
     both = ["image", "label"]
-    flip = mt.RandFlipd(both, prob=0.5, spatial_axis=2)
+    flips = [mt.RandFlipd(both, prob=0.5, spatial_axis=2)] if strength != "aligned" else []
     if strength == "paper":
-        return mt.Compose([flip])
+        return mt.Compose(flips)
     affine = mt.RandAffined(
         both,
         prob=0.8,
@@ -105,7 +107,7 @@ def _volume_chain(strength: Strength, size: tuple[int, ...]):  # type: ignore[no
     )
     return mt.Compose(
         [
-            flip,
+            *flips,
             affine,
             mt.RandScaleIntensityd("image", factors=0.25, prob=0.3),
             mt.RandShiftIntensityd("image", offsets=0.3, prob=0.3),

@@ -129,7 +129,7 @@ class ImageTraining(_ImageSource):
     Parameters
     ----------
     samples : Samples
-    strength : {"none", "paper", "strong"}
+    strength : {"none", "paper", "strong", "aligned"}
         See ``Augmenter``.
     """
 

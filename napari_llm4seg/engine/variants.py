@@ -47,7 +47,7 @@ class VariantTraining(_ImageSource):
     Parameters
     ----------
     samples : Samples
-    strength : {"none", "paper", "strong"}
+    strength : {"none", "paper", "strong", "aligned"}
         See ``Augmenter``.
     variants : int
         Of each sample, itself counted.

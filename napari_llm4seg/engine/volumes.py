@@ -133,7 +133,7 @@ class VolumeTraining(_VolumeSource):
     volumes : sequence of LoadedVolume
     patch : (D, H, W) in voxels
         Smaller volumes are padded by reflection; what lies there counts as not annotated.
-    strength : {"none", "paper", "strong"}
+    strength : {"none", "paper", "strong", "aligned"}
         See ``Augmenter``.
     per_volume : int
         Patches of each volume per epoch.
@@ -143,7 +143,7 @@ class VolumeTraining(_VolumeSource):
         super().__init__(volumes, patch)
         self._per_volume = per_volume
         self._augmenter = Augmenter(strength, patch)
-        enlarge = _MARGIN if strength == "strong" else 1.0
+        enlarge = _MARGIN if strength in ("strong", "aligned") else 1.0
         self._cut = [round(side * enlarge) for side in patch]
         self._epoch = (0, 0)
 

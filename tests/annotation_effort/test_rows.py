@@ -10,7 +10,7 @@ from napari_llm4seg.errors import InputError
 from tests.annotation_effort.made import PLAN, case
 from training.annotation_effort.methods import Said
 from training.annotation_effort.plan import Plan
-from training.annotation_effort.rows import FILE, Log, counts, dice, packed, unpacked
+from training.annotation_effort.rows import STEM, Log, counts, dice, packed, unpacked
 
 
 def row(**more: object) -> dict[str, object]:
@@ -67,6 +67,6 @@ def test_rows_are_found_again_and_one_of_the_same_cell_gives_way(tmp_path: Path)
 
 
 def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text('{"case": "a"}\n')
+    (tmp_path / f"{STEM}.jsonl").write_text('{"case": "a"}\n')
     with pytest.raises(InputError, match=r"Line 1 of .*rows\.jsonl"):
         Log(tmp_path)

@@ -17,7 +17,7 @@ from training.annotation_effort.cases import load_case
 from training.annotation_effort.forest import Forest
 from training.annotation_effort.methods import learn, settings, without_block
 from training.annotation_effort.plan import CaseConfig, MethodConfig, Plan, read_plan
-from training.annotation_effort.rows import Log, counts, dice
+from training.annotation_effort.rows import Log, counts, dice, key
 from training.annotation_effort.run import run_plan
 
 pytest.importorskip("sklearn")
@@ -59,6 +59,19 @@ def test_a_run_leaves_a_row_for_every_cell_and_goes_on_where_it_stopped(
     assert len(told) == before + 1  # what follows the forest alone was missing
     assert Log(out).rows[-1]["slices"] == rows[1]["slices"]
     assert not list(tmp_path.glob("llm4seg-study-*"))
+
+
+def test_several_sessions_at_a_time_leave_the_rows_that_one_by_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path)
+    monkeypatch.setenv("LLM4SEG_DATA", str(tmp_path / "data"))
+    plan, told = read_plan(path), []
+    assert run_plan(plan, path, tmp_path / "two", only=("forest", "again"), jobs=2, say=told.append) == 0
+    assert run_plan(plan, path, tmp_path / "one", only=("forest", "again"), say=told.append) == 0
+    rows = [{key(row): row["hits"] for row in Log(tmp_path / name).rows} for name in ("two", "one")]
+    assert len(rows[0]) == 7
+    assert rows[0] == rows[1]
 
 
 def test_more_slices_than_the_case_has_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

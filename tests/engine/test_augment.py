@@ -15,7 +15,7 @@ def made() -> tuple[torch.Tensor, torch.Tensor]:
     return labels[:, None].float().clamp(max=1) * 2 - 1, labels
 
 
-@pytest.mark.parametrize("strength", ["paper", "strong"])
+@pytest.mark.parametrize("strength", ["paper", "strong", "aligned"])
 def test_same_seeds_repeat_and_others_differ(strength: Strength) -> None:
     augmenter = Augmenter(strength, (32, 32))
     results = []
@@ -26,7 +26,7 @@ def test_same_seeds_repeat_and_others_differ(strength: Strength) -> None:
     assert not torch.equal(results[0][0], results[2][0])
 
 
-@pytest.mark.parametrize("strength", ["paper", "strong"])
+@pytest.mark.parametrize("strength", ["paper", "strong", "aligned"])
 def test_labels_keep_their_values_and_follow_the_image(strength: Strength) -> None:
     augmenter = Augmenter(strength, (32, 32))
     images, labels = augmenter(*made(), range(6))
@@ -35,6 +35,19 @@ def test_labels_keep_their_values_and_follow_the_image(strength: Strength) -> No
     assert set(labels.unique().tolist()) <= {0, 1, 255}
     inside, outside = images[:, 0][labels == 1].mean(), images[:, 0][labels == 0].mean()
     assert inside > outside + 0.8
+
+
+def test_aligned_never_swaps_left_and_right() -> None:
+    labels = torch.zeros(40, 32, 32, dtype=torch.uint8)
+    labels[:, 8:24, 2:8] = 1
+    images = labels[:, None].float()
+
+    def sides(strength: Strength) -> torch.Tensor:
+        moved = Augmenter(strength, (32, 32))(images, labels, range(40))[1] > 0
+        return moved[..., :16].sum((1, 2)) > moved[..., 16:].sum((1, 2))
+
+    assert sides("aligned").all()
+    assert not sides("strong").all()
 
 
 def test_none_changes_nothing() -> None:

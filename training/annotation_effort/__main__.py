@@ -28,13 +28,14 @@ def study(
     only: Annotated[list[str] | None, typer.Option("--only", help="Sessions whose name holds this.")] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", min=0, help="Begin no training later.")] = None,
     device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps")] = "cpu",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Sessions at a time, each in its own process.")] = 1,
 ) -> None:
     """Run the cells that are missing, then write the report of whatever there is; --minutes 0 writes it alone."""
     from training.annotation_effort.plan import read_plan
     from training.annotation_effort.run import run_plan
 
     read = read_plan(plan)
-    missing = run_plan(read, plan, out, only=tuple(only or ()), minutes=minutes, device=device, say=say)
+    missing = run_plan(read, plan, out, only=tuple(only or ()), minutes=minutes, device=device, jobs=jobs, say=say)
     if missing:
         say(f"{missing} cells are missing; run the command again")
     from training.annotation_effort.report import make_report

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from napari_llm4seg.corrections.suggest import Evidence, Suggester
+from napari_llm4seg.corrections.suggest import Evidence, Suggester, Weights
 from training.annotation_effort.plan import Choice
 
 
@@ -54,11 +54,17 @@ def unsuggested(choice: Choice, k: int, n: int, present: Sequence[int], seed: in
 
 
 def suggested(
-    k: int, n: int, stack: bool, chosen: Sequence[int], evidence: dict[int, Evidence], present: Sequence[int]
+    k: int,
+    n: int,
+    stack: bool,
+    chosen: Sequence[int],
+    evidence: dict[int, Evidence],
+    present: Sequence[int],
+    weights: Weights | None = None,
 ) -> list[int]:
     """Return ``k`` slices: those chosen before and what the suggester adds to them, by what the last model said."""
     if not chosen and not evidence:
         chosen = [first(present)]
-    suggester = Suggester(n, stack)
+    suggester = Suggester(n, stack, weights)
     suggester.note(evidence)
     return [*chosen, *suggester.plan(k - len(chosen), chosen)]

@@ -72,6 +72,7 @@ class MethodConfig(_Frozen):
     a result does not depend on how busy the machine is. Without it the method's own epochs count. ``fit`` and ``more``
     change fields of its ``FitConfig`` and ``FinetuneConfig``. ``block`` false takes the language model's block out. Of
     suggested slices it learns from those that the method it ``follows`` came to, so that both learn from the same ones.
+    ``suggest`` changes the suggestion's ``Weights``.
     """
 
     kind: Literal["scratch", "finetune", "forest"]
@@ -81,6 +82,7 @@ class MethodConfig(_Frozen):
     preset: Literal["tiny", "small", "base"] = "tiny"
     passes: int | None = Field(default=None, ge=1)
     follows: str | None = None
+    suggest: dict[str, Any] = Field(default_factory=dict)
     fit: dict[str, Any] = Field(default_factory=dict)
     more: dict[str, Any] = Field(default_factory=dict)
 

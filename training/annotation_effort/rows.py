@@ -19,7 +19,7 @@ from training.annotation_effort.plan import Session
 
 Row = dict[str, Any]
 Where = Literal["rest", "extent"]
-FILE = "rows.jsonl"
+STEM = "rows"
 
 
 def key(row: Row) -> tuple[str, str, str, int, int]:
@@ -32,7 +32,13 @@ def row_key(session: Session, k: int) -> tuple[str, str, str, int, int]:
 
 
 class Log:
-    """The rows in ``folder``, in one file of JSON lines that is replaced whole at each new one.
+    """The rows in ``folder``, in files of JSON lines; that of this process is replaced whole at each new one.
+
+    Parameters
+    ----------
+    folder : Path
+    part : str
+        Of the name of this process's file, where several work side by side: all files are read, one is written.
 
     Raises
     ------
@@ -40,23 +46,29 @@ class Log:
         Where a line is no row.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE
-        self.rows: list[Row] = []
-        if self.path.is_file():
-            for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
+    def __init__(self, folder: Path, part: str = "") -> None:
+        self.path = folder / f"{STEM}{part}.jsonl"
+        self.others: list[Row] = []
+        self.own: list[Row] = []
+        for path in sorted(folder.glob(f"{STEM}*.jsonl")):
+            rows = self.own if path == self.path else self.others
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
                 try:
                     row = json.loads(line)
                     key(row), row["digest"]
                 except (ValueError, KeyError, TypeError) as error:
-                    raise InputError(f"Line {number} of '{self.path}' is no row of this study. Delete it.") from error
-                self.rows.append(row)
+                    raise InputError(f"Line {number} of '{path}' is no row of this study. Delete it.") from error
+                rows.append(row)
+
+    @property
+    def rows(self) -> list[Row]:
+        return self.others + self.own
 
     def add(self, row: Row) -> None:
-        """Write a row; one of the same cell gives way to it."""
-        self.rows = [other for other in self.rows if key(other) != key(row)] + [row]
+        """Write a row; one of the same cell in the same file gives way to it."""
+        self.own = [other for other in self.own if key(other) != key(row)] + [row]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, "".join(json.dumps(each) + "\n" for each in self.rows))
+        write_text(self.path, "".join(json.dumps(each) + "\n" for each in self.own))
 
     def find(self, session: Session, k: int, digest: str) -> Row | None:
         """Return the finished row of a cell, unless it was made with other settings."""

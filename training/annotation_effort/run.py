@@ -1,13 +1,17 @@
-"""Runs the cells of a plan that are missing, one after another in this process."""
+"""Runs the cells of a plan that are missing, one after another or several at a time."""
 
 from __future__ import annotations
 
 import datetime
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+from napari_llm4seg.corrections.suggest import Weights
 from training.annotation_effort.cases import Case, load_case
 from training.annotation_effort.choose import suggested, unsuggested
 from training.annotation_effort.methods import learn
@@ -26,6 +30,7 @@ def run_plan(
     only: tuple[str, ...] = (),
     minutes: float | None = None,
     device: str = "cpu",
+    jobs: int = 1,
     say: Say = print,
 ) -> int:
     """Train what is missing, in the plan's order, and return how many cells are still missing.
@@ -37,38 +42,77 @@ def run_plan(
     plan, plan_file
         The plan and its file; recipes are relative to it.
     out : Path
-        Gets ``rows.jsonl``.
+        Gets ``rows.jsonl``; of several processes each writes one of its own beside it.
     only : tuple of str
         Sessions whose name holds one of these; all by default.
     minutes : float, optional
         No cell is begun later than that after the start.
     device : str
         As ``llm4seg train`` takes it.
+    jobs : int
+        Sessions at a time, each in a process of its own; one by default, in this process.
     """
-    log = Log(out)
-    started = datetime.datetime.now(datetime.UTC)
-    machine = circumstances()
-    cases: dict[str, Case] = {}
+    ends = None if minutes is None else _now() + datetime.timedelta(minutes=minutes)
+    sessions = [each for each in plan.sessions() if not only or any(part in each.name for part in only)]
+    shared = _Shared(plan, plan_file, out, ends, device, circumstances())
+    if jobs == 1:
+        cases: dict[str, Case] = {}
+        log = Log(out)
+        return sum(run_session(shared, session, log, cases, say) for session in sessions)
     missing = 0
-    for session in plan.sessions():
-        if only and not any(part in session.name for part in only):
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        # those that follow others need their rows
+        for follows in (False, True):
+            wave = [each for each in sessions if (plan.methods[each.method].follows is not None) == follows]
+            for left, told in pool.map(_run_apart, [(shared, session) for session in wave]):
+                missing += left
+                for line in told:
+                    say(line)
+    return missing
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all sessions of a run have in common."""
+
+    plan: Plan
+    plan_file: Path
+    out: Path
+    ends: datetime.datetime | None
+    device: str
+    machine: dict[str, Any]
+
+
+_LOADED: dict[str, Case] = {}
+
+
+def _run_apart(work: tuple[_Shared, Session]) -> tuple[int, list[str]]:
+    """Run a session in a process of a pool; return how many cells are missing and what there is to say."""
+    shared, session = work
+    told: list[str] = []
+    log = Log(shared.out, part=f"-{os.getpid()}")
+    return run_session(shared, session, log, _LOADED, told.append), told
+
+
+def run_session(shared: _Shared, session: Session, log: Log, cases: dict[str, Case], say: Say) -> int:
+    """Train what is missing of a session and return how many cells still are; ``cases`` are those read so far."""
+    plan = shared.plan
+    missing = 0
+    before: Row | None = None
+    for k in _steps(plan, session):
+        row = log.find(session, k, plan.digest(session))
+        if row is None and shared.ends is not None and _now() > shared.ends:
+            missing += 1
             continue
-        before: Row | None = None
-        for k in _steps(plan, session):
-            row = log.find(session, k, plan.digest(session))
-            late = minutes is not None and _minutes_since(started) > minutes
-            if row is None and late:
-                missing += 1
-                continue
+        if row is None:
+            if session.case not in cases:
+                cases[session.case] = load_case(session.case, plan.cases[session.case], shared.plan_file.parent)
+            row = run_cell(plan, session, cases[session.case], k, before, log, shared.device)
             if row is None:
-                if session.case not in cases:
-                    cases[session.case] = load_case(session.case, plan.cases[session.case], plan_file.parent)
-                row = run_cell(plan, session, cases[session.case], k, before, log, device)
-                if row is None:
-                    continue
-                log.add(row | {"machine": machine})
-                say(_told(session, row))
-            before = row
+                continue
+            log.add(row | {"machine": shared.machine, "device": shared.device})
+            say(_told(session, row))
+        before = row
     return missing
 
 
@@ -118,12 +162,13 @@ def choose(plan: Plan, session: Session, case: Case, k: int, before: Row | None,
             row = log.find(other, k, plan.digest(other))
             return None if row is None else list(row["slices"])
         chosen, evidence = ([], {}) if before is None else (before["slices"], unpacked(before["evidence"]))
-        return suggested(k, len(case), case.stack, chosen, evidence, case.present())
+        weights = Weights(**plan.methods[session.method].suggest)
+        return suggested(k, len(case), case.stack, chosen, evidence, case.present(), weights)
     return unsuggested(session.choice, k, len(case), case.present(), session.seed)
 
 
-def _minutes_since(moment: datetime.datetime) -> float:
-    return (datetime.datetime.now(datetime.UTC) - moment).total_seconds() / 60
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def _told(session: Session, row: Row) -> str:
