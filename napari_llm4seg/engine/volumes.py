@@ -25,7 +25,8 @@ from napari_llm4seg.volume import Volume
 
 Grid = tuple[int, int, int]
 
-# Of three patches one is centred on a class, as in nnU-Net; the others lie anywhere.
+# Of three patches one is centred on a class, as in nnU-Net; the others lie anywhere. Where only a part is annotated
+# the second of three has a class somewhere in it, and the third anything annotated.
 _EVERY_THIRD = 3
 # Places remembered of each class and case: enough to draw from, small for any organ.
 _PLACES = 10_000
@@ -43,12 +44,14 @@ class LoadedVolume:
     image : tensor (C, D, H, W), float32, normalised
     labels : tensor (D, H, W), uint8 label values; 255 is not annotated
     places : for every class in the volume, its value and some of its voxels (n, 3) int64
+    known : some of the annotated voxels (n, 3) int64, or None where everything is annotated
     """
 
     name: str
     image: Tensor
     labels: Tensor
     places: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
+    known: npt.NDArray[np.int64] | None = None
 
 
 def load_volumes(
@@ -90,19 +93,24 @@ def load_volume(
     preprocessor = VolumePreprocessor(config)
     image, trace = preprocessor.apply(volume)
     labels = preprocessor.labels_to_grid(mask, trace).to(torch.uint8)
-    return LoadedVolume(name, image, labels, _places(labels, classes, seed))
+    return LoadedVolume(name, image, labels, _places(labels, classes, seed), _known(labels, seed))
 
 
 def _places(labels: Tensor, classes: Sequence[ClassSpec], seed: int) -> dict[int, npt.NDArray[np.int64]]:
     rng = np.random.default_rng(seed)
-    found: dict[int, npt.NDArray[np.int64]] = {}
-    for spec in classes:
-        voxels = (labels == spec.value).nonzero().numpy()
-        if len(voxels) > _PLACES:
-            voxels = voxels[rng.choice(len(voxels), _PLACES, replace=False)]
-        if len(voxels):
-            found[spec.value] = voxels
-    return found
+    found = {spec.value: _some(labels == spec.value, rng) for spec in classes}
+    return {value: voxels for value, voxels in found.items() if len(voxels)}
+
+
+def _known(labels: Tensor, seed: int) -> npt.NDArray[np.int64] | None:
+    known = labels != IGNORE
+    return None if bool(known.all()) else _some(known, np.random.default_rng(seed))
+
+
+def _some(members: Tensor, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return the voxels of ``members`` (D, H, W), or as many of them as are remembered, (n, 3)."""
+    voxels: npt.NDArray[np.int64] = members.nonzero().numpy()
+    return voxels if len(voxels) <= _PLACES else voxels[rng.choice(len(voxels), _PLACES, replace=False)]
 
 
 class _VolumeSource:
@@ -127,6 +135,9 @@ class _VolumeSource:
 
 class VolumeTraining(_VolumeSource):
     """Patches of volumes held in memory: every third is centred on a class, the classes in turn.
+
+    Of a volume that is annotated in part, such as in five corrected slices, every patch holds something annotated: two
+    of three a class, one anything.
 
     Parameters
     ----------
@@ -162,10 +173,19 @@ class VolumeTraining(_VolumeSource):
         volume = self.volumes[number % len(self.volumes)]
         rng = np.random.default_rng(sample_seed(*self._epoch, number))
         turn, rest = divmod(number + self._epoch[1], _EVERY_THIRD)
-        if rest == 0 and volume.places:
-            value = sorted(volume.places)[turn % len(volume.places)]
+        value = sorted(volume.places)[turn % len(volume.places)] if volume.places else None
+        if rest == 0 and value is not None:
             voxels = volume.places[value]
             return volume, voxels[rng.integers(len(voxels))].tolist(), value
+        if volume.known is not None and len(volume.known):
+            voxels = volume.places[value] if rest == 1 and value is not None else volume.known
+            place = voxels[rng.integers(len(voxels))].tolist()
+            # the place is anywhere in the patch
+            return (
+                volume,
+                [at - int(rng.integers(side)) + side // 2 for at, side in zip(place, self.patch, strict=True)],
+                None,
+            )
         # anywhere the patch lies inside, and in the middle where it does not fit
         spans = [
             (side // 2, size - (side - side // 2)) for side, size in zip(self.patch, volume.labels.shape, strict=True)
@@ -178,14 +198,15 @@ class VolumeTraining(_VolumeSource):
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         numbers = index.tolist()
-        images, labels = [], []
-        for number in numbers:
-            volume, centre, _ = self.centre(number)
-            image, label = cut(volume, centre, self._cut)
-            images.append(image)
-            labels.append(label)
+        taken = [self.centre(number)[:2] for number in numbers]
+        images, labels = zip(*(cut(volume, centre, self._cut) for volume, centre in taken), strict=True)
         seeds = [sample_seed(*self._epoch, number) for number in numbers]
-        return self._augmenter(torch.stack(images), torch.stack(labels), seeds)
+        images, labels = self._augmenter(torch.stack(images), torch.stack(labels), seeds)
+        for at, (volume, centre) in enumerate(taken):
+            if volume.known is not None and bool((labels[at] == IGNORE).all()):
+                # a thin slice fell between the voxels of a smaller copy, or was moved out of it: as it lies, then
+                images[at], labels[at] = cut(volume, centre, self.patch)
+        return images, labels
 
 
 def cut(volume: LoadedVolume, centre: Sequence[int], size: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,15 @@ from napari_llm4seg.config import ClassSpec, FitConfig, PreprocessConfig
 from napari_llm4seg.engine.augment import Augmenter
 from napari_llm4seg.engine.data import IGNORE, Case
 from napari_llm4seg.engine.objective import Objective
-from napari_llm4seg.engine.volumes import LoadedVolume, VolumeTraining, VolumeValidation, _places, cut, load_volumes
+from napari_llm4seg.engine.volumes import (
+    LoadedVolume,
+    VolumeTraining,
+    VolumeValidation,
+    _known,
+    _places,
+    cut,
+    load_volumes,
+)
 from napari_llm4seg.io import write
 from napari_llm4seg.io.pairs import Pair
 from napari_llm4seg.volume import Volume, affine_from_spacing
@@ -59,6 +67,56 @@ def test_a_class_that_a_case_lacks_is_passed_over() -> None:
     values = {number: source.centre(number)[2] for number in range(18)}
     assert set(values.values()) == {None, 4}
     assert all(values[number] is None for number in range(1, 18, 2))
+
+
+def partly(shape: tuple[int, int, int] = (40, 18, 16), slices: tuple[int, ...] = (4, 21, 39)) -> LoadedVolume:
+    """Return a volume of which a few slices are annotated, the first with a class in it, one scribbled on."""
+    labels = torch.full(shape, IGNORE, dtype=torch.uint8)
+    for z in slices:
+        labels[z] = 0
+    labels[slices[0], 5:8, 5:8] = 1
+    labels[slices[-1], :, 8:] = IGNORE
+    return LoadedVolume("part", labels[None].float(), labels, _places(labels, CLASSES, 0), _known(labels, 0))
+
+
+def test_patches_of_what_is_annotated_in_part_meet_it() -> None:
+    volume = partly()
+    assert volume.known is not None
+    assert len(volume.known) == 18 * 16 * 2 + 18 * 8
+    assert all(int(volume.labels[tuple(at)]) != IGNORE for at in volume.known)
+    source = VolumeTraining([volume], PATCH, "none", per_volume=30)
+    met: Counter[int] = Counter()
+    for epoch in range(4):
+        source.start_epoch(5, epoch)
+        images, labels = source.batch(torch.arange(30))
+        assert torch.equal(images[:, 0], labels.float())
+        for number in range(30):
+            assert (labels[number] != IGNORE).any()
+            rest = (number + epoch) % 3
+            met[rest] += bool((labels[number] == 1).any())
+            if rest == 0:
+                volume, centre, value = source.centre(number)
+                assert value == 1 == int(volume.labels[tuple(centre)])
+        starts = {tuple(source.centre(number)[1]) for number in range(30)}
+        assert len(starts) > 15, "they do not lie in one place"
+    assert met[0] == met[1] == 40, "two of three hold a class"
+    assert 0 < met[2] < 40, "the third anything annotated"
+
+
+@pytest.mark.parametrize("slices", [(20,), (0, 39)])
+def test_augmentation_does_not_lose_a_thin_slice(slices: tuple[int, ...]) -> None:
+    source = VolumeTraining([partly((40, 30, 30), slices)], (16, 16, 16), "strong", per_volume=40)
+    source.start_epoch(0, 0)
+    images, labels = source.batch(torch.arange(40))
+    assert images.shape == (40, 1, 16, 16, 16)
+    assert ((labels != IGNORE).flatten(1).sum(1) > 0).all()
+
+
+def test_patches_of_what_is_annotated_whole_lie_where_they_did() -> None:
+    assert _known(VOLUMES[0].labels, 0) is None
+    source = VolumeTraining(VOLUMES, PATCH, "none", per_volume=4)
+    source.start_epoch(3, 1)
+    assert [source.centre(number)[1] for number in range(4)] == [[6, 11, 9], [6, 14, 9], [3, 4, 6], [5, 4, 8]]
 
 
 def test_patches_hold_their_class_and_lie_inside() -> None:
