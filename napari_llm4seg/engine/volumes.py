@@ -199,9 +199,11 @@ class VolumeTraining(_VolumeSource):
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         numbers = index.tolist()
         taken = [self.centre(number)[:2] for number in numbers]
-        images, labels = zip(*(cut(volume, centre, self._cut) for volume, centre in taken), strict=True)
+        boxes = [cut(volume, centre, self._cut) for volume, centre in taken]
         seeds = [sample_seed(*self._epoch, number) for number in numbers]
-        images, labels = self._augmenter(torch.stack(images), torch.stack(labels), seeds)
+        images, labels = self._augmenter(
+            torch.stack([image for image, _ in boxes]), torch.stack([label for _, label in boxes]), seeds
+        )
         for at, (volume, centre) in enumerate(taken):
             if volume.known is not None and bool((labels[at] == IGNORE).all()):
                 # a thin slice fell between the voxels of a smaller copy, or was moved out of it: as it lies, then
