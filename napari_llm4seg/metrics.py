@@ -43,6 +43,52 @@ def dice(pred: Mask, truth: Mask) -> float:
     return 1.0 if total == 0 else 2 * int(np.count_nonzero(pred & truth)) / total
 
 
+def dice_of_counts(
+    hits: npt.ArrayLike,
+    said: npt.ArrayLike,
+    true: npt.ArrayLike,
+    *,
+    alone: bool = False,
+    weights: npt.ArrayLike | None = None,
+) -> npt.NDArray[np.float64]:
+    """Return the Dice coefficient of several slices together, from their counts of pixels.
+
+    Parameters
+    ----------
+    hits, said, true : array (n, K)
+        Pixels of each of K classes in prediction and truth, in the prediction, and in the truth.
+    alone : bool
+        False: twice the hits over the sizes, both summed over the slices, then the mean over the classes. True: the
+        mean over the slices of their means over the classes, for images that have nothing in common.
+    weights : array (R, n), optional
+        How often each slice counts, for R resamples; by default each once.
+
+    Returns
+    -------
+    array (R,), or (1,) without weights
+        In [0, 1]. A class that the slices (if ``alone``, the slice) do not truly hold does not count; NaN where they
+        hold none.
+    """
+    hits, said, true = (np.asarray(each, dtype=np.float64) for each in (hits, said, true))
+    times = np.ones((1, len(true))) if weights is None else np.asarray(weights, dtype=np.float64)
+    if alone:
+        each, holds = _mean_over_classes(2 * hits, said + true, true > 0), true.any(axis=1)
+        return _ratio(times @ np.where(holds, each, 0), times @ holds.astype(np.float64))
+    return _mean_over_classes(2 * (times @ hits), times @ (said + true), times @ true > 0)
+
+
+def _mean_over_classes(
+    over: npt.NDArray[np.float64], under: npt.NDArray[np.float64], held: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Return the means (m,) of ratios (m, K) over the held classes; NaN where none is held."""
+    values = np.divide(over, under, out=np.zeros_like(over), where=held)
+    return _ratio(values.sum(axis=1), held.sum(axis=1).astype(np.float64))
+
+
+def _ratio(over: npt.NDArray[np.float64], under: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
+
+
 def diagonal(shape: tuple[int, ...], spacing: tuple[float, ...]) -> float:
     """Return the distance between opposite corner voxels of a grid, in the unit of ``spacing``."""
     return math.hypot(*((size - 1) * step for size, step in zip(shape, spacing, strict=True)))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
-from napari_llm4seg.metrics import diagonal, dice, hd95, iou, surface_dice
+from napari_llm4seg.metrics import diagonal, dice, dice_of_counts, hd95, iou, surface_dice
 
 masks = arrays(bool, (5, 7))
 
@@ -28,6 +28,15 @@ def test_overlap_of_two_squares() -> None:
 def test_empty_masks(pred: int, truth: int, expected: float) -> None:
     assert iou(square(0, 0, pred), square(0, 0, truth)) == expected
     assert dice(square(0, 0, pred), square(0, 0, truth)) == expected
+
+
+def test_dice_of_counts_of_slices_together_and_each_for_itself() -> None:
+    hits, said, true = [[40, 3], [0, 5], [0, 0]], [[50, 4], [1, 5], [0, 2]], [[60, 6], [0, 5], [0, 0]]
+    assert dice_of_counts(hits, said, true) == pytest.approx([(80 / 111 + 16 / 22) / 2])
+    assert dice_of_counts(hits, said, true, alone=True) == pytest.approx([((80 / 110 + 6 / 10) / 2 + 1) / 2])
+    twice = dice_of_counts(hits, said, true, weights=[[2, 1, 0], [0, 0, 3]])
+    assert twice[0] == pytest.approx((160 / 221 + 22 / 31) / 2)
+    assert math.isnan(twice[1])
 
 
 @given(pred=masks, truth=masks)

@@ -74,7 +74,7 @@ def finetune(
     done.checkpoint.save(out)
     report = as_report(done, out)
     if done.gate.worse:
-        line("Warning: the new checkpoint is worse on the slices held back. Keep the old one, or correct more slices.")
+        line(f"Warning: {done.gate.words()} Keep the old one, or correct more slices.")
     if as_json:
         print_json(report)
     else:
@@ -198,9 +198,10 @@ def in_words(report: dict[str, Any]) -> list[str]:
         f"{report['name']}{parent}: {report['parts']}, {report['n_train']} slices, {duration(report['seconds'])}",
         f"  {gate['words']}",
     ]
-    if gate["n"]:
+    if gate["hd95_before"] is not None:
         unit = {"pixel": "pixels"}.get(gate["hd95_unit"], gate["hd95_unit"])
         lines.append(f"  held-back HD95 {gate['hd95_before']:.2f} -> {gate['hd95_after']:.2f} {unit}")
+    lines += [f"  {remark}" for remark in gate["remarks"]]
     if report["n_left_out"]:
         lines.append(f"  {report['n_left_out']} slices beside a held-back one were left out")
     return [*lines, f"  written to {report['checkpoint']}"]

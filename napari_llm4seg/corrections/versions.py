@@ -6,6 +6,7 @@ it came from. ``versions/current.json`` points at the one in use; without it tha
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from napari_llm4seg.corrections.records import Record, State, now
 from napari_llm4seg.corrections.store import SampleStore
 from napari_llm4seg.errors import CheckpointError, InputError
 from napari_llm4seg.files import replacing_folder, sync_folder, sync_tree
+from napari_llm4seg.metrics import dice_of_counts
 
 if TYPE_CHECKING:
     from napari_llm4seg.checkpoint import Checkpoint
@@ -82,9 +84,12 @@ class Version(Manifest):
     gate: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
 
-    def scores(self) -> dict[str, tuple[float, float]]:
-        """Return (Dice, HD95) after training of every held-back slice, by its name."""
-        return {each["name"]: (each["dice"][1], each["hd95"][1]) for each in self.gate.get("slices", ())}
+    def slices(self) -> dict[str, dict[str, Any]]:
+        """Return what was measured on every held-back slice, by its name: ``engine.scores.as_rows``.
+
+        Versions that were kept before pixels were counted have "dice" and "hd95" alone.
+        """
+        return {each["name"]: each for each in self.gate.get("slices", ())}
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class Comparison:
     n : int
         How many slices those are.
     rows : tuple of (what, a, b, b less a)
-        Mean "Dice" and "HD95 (mm)" over them; empty where there is none.
+        "Dice" of them together, as the gate computes it, and mean "HD95 (mm)" over those where both have a distance;
+        what no slice has is left out.
     words : str
         What keeps the figures from being comparable; empty where nothing does.
     """
@@ -274,19 +280,45 @@ class Versions:
 
     def compare(self, a: Version, b: Version) -> Comparison:
         """Compare two versions by the scores that were measured when each was kept."""
-        ours, theirs = a.scores(), b.scores()
+        ours, theirs = a.slices(), b.slices()
         common = sorted(set(ours) & set(theirs))
         if not common:
             return Comparison(0, (), f"'{a.name}' and '{b.name}' were not judged by the same slices.")
+        pairs = [(ours[name], theirs[name]) for name in common]
         units = {version.gate.get("hd95_unit") for version in (a, b)}
-        names = ("Dice", f"HD95 ({'/'.join(sorted(map(str, units)))})")
         rows = []
-        for column, what in enumerate(names):
-            means = [sum(scores[name][column] for name in common) / len(common) for scores in (ours, theirs)]
-            rows.append((what, means[0], means[1], means[1] - means[0]))
+        for what, found in (
+            ("Dice", _dices(pairs)),
+            (f"HD95 ({'/'.join(sorted(map(str, units)))})", _means(pairs, "hd95")),
+        ):
+            if found is not None:
+                rows.append((what, found[0], found[1], found[1] - found[0]))
         others = len(set(ours) ^ set(theirs))
         words = f"{others} held-back slice(s) judged one of them only and do not count here." if others else ""
         return Comparison(len(common), tuple(rows), words)
+
+
+def _dices(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[float, float] | None:
+    """Return two versions' Dice on the same slices; means of the slices' own where one has no counts of pixels."""
+    if not all("hits" in each for pair in pairs for each in pair):
+        return _means(pairs, "dice")
+    found = []
+    for side in zip(*pairs, strict=True):
+        counts = (
+            [each["hits"][1] for each in side],
+            [each["said"][1] for each in side],
+            [each["true"] for each in side],
+        )
+        found.append(float(dice_of_counts(*counts, alone=all(each["alone"] for each in side))[0]))
+    return None if any(map(math.isnan, found)) else (found[0], found[1])
+
+
+def _means(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], what: str) -> tuple[float, float] | None:
+    """Return the means of a figure after training over the slices for which both versions have it."""
+    values = [(a[what][1], b[what][1]) for a, b in pairs if a[what][1] is not None and b[what][1] is not None]
+    if not values:
+        return None
+    return sum(value for value, _ in values) / len(values), sum(value for _, value in values) / len(values)
 
 
 class _Pointer(Manifest):

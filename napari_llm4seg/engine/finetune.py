@@ -14,10 +14,11 @@ from napari_llm4seg.config import FinetuneConfig, FitConfig
 from napari_llm4seg.engine.corrections import Correction, Corrections
 from napari_llm4seg.engine.features import FeatureCache
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
-from napari_llm4seg.engine.gate import Gate, Parts, Score, compare, hold_back
+from napari_llm4seg.engine.gate import Gate, Parts, compare, hold_back
 from napari_llm4seg.engine.judge import judge
 from napari_llm4seg.engine.resume import Data
 from napari_llm4seg.engine.round import replayed, timed, training_facts, with_scores
+from napari_llm4seg.engine.scores import Score
 from napari_llm4seg.engine.source import ImageValidation
 from napari_llm4seg.engine.variants import CachedValidation, VariantTraining
 from napari_llm4seg.engine.volumes import VolumeTraining, VolumeValidation

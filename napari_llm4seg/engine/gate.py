@@ -1,22 +1,29 @@
-"""Whether a retrained checkpoint is better: corrected slices held back from training, judged before and after."""
+"""Whether a retrained checkpoint is better: corrected slices held back from training, judged before and after.
+
+A fall of the Dice that is shown by more than ``TOLERANCE`` is always warned of; the words say whether it is larger than
+what the slices differ by among themselves, or whether so few cannot tell. How the Dice and its interval come about is
+said in ``napari_llm4seg.engine.scores``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
+from napari_llm4seg.engine import scores
+from napari_llm4seg.engine.scores import Score
 
 # Fewer corrections all train: holding one of three back would cost more than its score tells.
 FEWEST = 4
-# A fall of mean Dice by more than this is warned of, whatever the noise.
+# A fall of Dice by more than this is warned of, whatever the noise.
 TOLERANCE = 0.01
-_RESAMPLES = 2000
+# From this many slices on a smaller change counts too, where it is larger than the noise: fewer cannot show that by any
+# test (of five, all fall by chance in 1 of 16 cases, counting both directions; of six in 1 of 32).
+TELLING = 6
 
-Verdict = Literal["better", "no clear difference", "worse", "not measured"]
+Verdict = Literal["better", "perhaps better", "no clear difference", "perhaps worse", "worse", "not measured"]
 
 
 @dataclass(frozen=True)
@@ -95,32 +102,14 @@ def hold_back(
 
 
 @dataclass(frozen=True)
-class Score:
-    """One held-back slice's scores, each a mean over the classes.
-
-    Attributes
-    ----------
-    name : of the slice
-    dice : float in [0, 1]
-    hd95 : float in ``unit``
-    unit : "mm" or "pixel"
-    """
-
-    name: str
-    dice: float
-    hd95: float
-    unit: str = "pixel"
-
-
-@dataclass(frozen=True)
 class Gate:
     """The held-back slices' scores before and after.
 
     Attributes
     ----------
     before, after : tuple of Score, of the same slices in the same order
-    low, high : bounds of the difference of mean Dice (after less before), None with fewer than two slices
-        95 % of paired bootstrap resamples of the slices; of two or three slices it is the range of their differences.
+    low, high : bounds of the difference of Dice (after less before), None with fewer than two slices that hold a class
+        See ``scores.interval``.
     """
 
     before: tuple[Score, ...]
@@ -133,56 +122,131 @@ class Gate:
         return len(self.before)
 
     @property
+    def holding(self) -> int:
+        """Number of slices that hold a class, which are those with a Dice."""
+        return scores.holding(self.before)
+
+    @property
     def difference(self) -> float:
-        """Mean Dice after less before; NaN where nothing was held back."""
-        return mean_dice(self.after) - mean_dice(self.before)
+        """Dice after less before; NaN where no held-back slice holds a class."""
+        return scores.pooled(self.after) - scores.pooled(self.before)
+
+    @property
+    def strays(self) -> tuple[int, int]:
+        """Pixels before and after that are marked as classes which are not there."""
+        return scores.stray(self.before), scores.stray(self.after)
+
+    @property
+    def strayed(self) -> bool:
+        """Whether those became more by as much as would cost a Dice near 1 more than the tolerance.
+
+        That is 2 % of the pixels that the classes truly have there; of all pixels where they have none.
+        """
+        before, after = self.strays
+        return after - before > 2 * TOLERANCE * scores.extent(self.before)
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     @property
     def verdict(self) -> Verdict:
-        """ "worse" where mean Dice fell by more than 0.01 or by more than the noise, "better" where it rose by more."""
-        if not self.n:
+        """What the figures bear.
+
+        "better" and "worse" where Dice changed by more than the noise: by more than the tolerance too, with fewer than
+        ``TELLING`` slices. "perhaps" where it changed by more than the tolerance but the slices cannot tell it from
+        noise; also worse where classes that are not there are marked.
+        """
+        change = self.difference
+        large = abs(change) > TOLERANCE
+        if self.beyond_noise and (large or self.holding >= TELLING):
+            if change < 0:
+                return "worse"
+            return "perhaps worse" if self.strayed else "better"
+        if self.strayed or (large and change < 0):
+            return "perhaps worse"
+        if not self.holding:
             return "not measured"
-        if self.difference < -TOLERANCE or (self.high is not None and self.high < 0):
-            return "worse"
-        return "better" if self.low is not None and self.low > 0 else "no clear difference"
+        return "perhaps better" if large else "no clear difference"
 
     @property
     def worse(self) -> bool:
-        return self.verdict == "worse"
+        """Whether a warning is due: Dice fell by more than the tolerance or than the noise, or strays were made up."""
+        return self.verdict in ("worse", "perhaps worse")
 
-    def words(self) -> str:
-        """Return the verdict with its figures and how far they can be trusted, for a person to read."""
+    def trust(self) -> str:
+        """Return the verdict and how far it can be trusted, for a person to read beside the figures."""
         if not self.n:
             return (
                 f"Not measured: no corrected slice was held back. With {FEWEST} or more corrected slices that are no "
                 "neighbours, some are. Look at the result before you keep it."
             )
-        figures = f"held-back Dice {mean_dice(self.before):.3f} -> {mean_dice(self.after):.3f}"
-        if self.low is None or self.high is None:
-            trust = "on a single slice, which tells a large change only"
-        else:
-            between = f"between {self.low:+.3f} and {self.high:+.3f}"
-            trust = f"difference {self.difference:+.3f}, {between}, on {self.n} slices"
-            trust += ", too few for more than a rough idea" if self.n < 6 else ""
-        return f"{self.verdict.capitalize()}: {figures} ({trust})."
+        if self.strayed and not self.difference < -TOLERANCE:
+            before, after = self.strays
+            return (
+                f"{self.verdict.capitalize()}: classes that are not there are marked now, {after} pixels "
+                f"({before} before). Look at the result before you keep it."
+            )
+        if not self.holding:
+            return "Not measured: no class is in what was held back. Look at the result before you keep it."
+        return f"{self.verdict.capitalize()}{self._noise()}"
 
-    def as_dict(self) -> dict[str, object]:
+    def _noise(self) -> str:
+        """Return how the change compares with the noise, as the end of a sentence that starts with the verdict."""
+        n, few = self.holding, self.holding < TELLING
+        if n == 1:
+            return ", on a single slice: there is no interval, and only a large change means anything."
+        if self.verdict in ("better", "worse"):
+            return f", by more than the {n} slices differ" + (": a rough idea, they are few." if few else " by chance.")
+        if self.verdict == "no clear difference":
+            return f" on {n} slices" + (", which are few." if few else ".")
+        moved = "fell" if self.difference < 0 else "rose"
+        cannot = "are too few to" if few else "differ too much to"
+        return f": Dice {moved}, but {n} slices {cannot} tell it from chance."
+
+    def words(self) -> str:
+        """Return the figures and the verdict with how far it can be trusted, for a person to read."""
+        if not self.holding:
+            return self.trust()
+        figures = f"held-back Dice {scores.pooled(self.before):.3f} -> {scores.pooled(self.after):.3f}"
+        if self.low is not None and self.high is not None:
+            kind = "from" if self.n <= scores.RANGE_UP_TO else "95 % interval"
+            figures += f", difference {self.difference:+.3f}, {kind} {self.low:+.3f} to {self.high:+.3f}"
+        return f"{self.trust()} ({figures})"
+
+    def remarks(self) -> list[str]:
+        """Return what else a person must know of the figures, a short phrase each."""
+        found = []
+        lacking = [sum(score.lacks for score in side) for side in (self.before, self.after)]
+        if any(lacking):
+            found.append(f"No distance: class absent in {lacking[0]} -> {lacking[1]} slices")
+        if any(self.strays):
+            found.append(f"Classes not there: {self.strays[0]} -> {self.strays[1]} pixels")
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
         """Return everything, fit for JSON."""
+        hd95 = scores.distances(self.before, self.after)
+        alone = all(score.alone for score in self.before)
         return {
             "n": self.n,
+            "n_holding": self.holding,
             "verdict": self.verdict,
             "worse": self.worse,
-            "dice_before": mean_dice(self.before) if self.n else None,
-            "dice_after": mean_dice(self.after) if self.n else None,
-            "difference": self.difference if self.n else None,
+            "dice_before": scores.pooled(self.before) if self.holding else None,
+            "dice_after": scores.pooled(self.after) if self.holding else None,
+            "dice_is": "mean over images" if alone else "pooled over slices",
+            "difference": self.difference if self.holding else None,
             "interval": None if self.low is None else [self.low, self.high],
-            "hd95_before": mean_hd95(self.before) if self.n else None,
-            "hd95_after": mean_hd95(self.after) if self.n else None,
+            "interval_is": None if self.low is None else "range" if self.n <= scores.RANGE_UP_TO else "95 %",
+            "hd95_before": hd95[0] if hd95 else None,
+            "hd95_after": hd95[1] if hd95 else None,
             "hd95_unit": self.before[0].unit if self.n else None,
-            "slices": [
-                {"name": b.name, "dice": [b.dice, a.dice], "hd95": [b.hd95, a.hd95]}
-                for b, a in zip(self.before, self.after, strict=True)
-            ],
+            "strays": list(self.strays),
+            "slices": scores.as_rows(self.before, self.after),
+            "remarks": self.remarks(),
+            "trust": self.trust(),
             "words": self.words(),
         }
 
@@ -191,22 +255,5 @@ def compare(before: Sequence[Score], after: Sequence[Score], seed: int = 0) -> G
     """Return the gate of scores of the same slices in the same order."""
     if [score.name for score in before] != [score.name for score in after]:
         raise ValueError("before and after are of other slices")
-    differences = np.array([a.dice - b.dice for b, a in zip(before, after, strict=True)])
-    low, high = bootstrap(differences, seed) if len(differences) > 1 else (None, None)
+    low, high = scores.interval(before, after, seed) or (None, None)
     return Gate(tuple(before), tuple(after), low, high)
-
-
-def bootstrap(differences: npt.NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """Return the 2.5th and 97.5th percentile of the mean of resampled differences (n,), n at least 2."""
-    rng = np.random.default_rng(seed)
-    means = differences[rng.integers(len(differences), size=(_RESAMPLES, len(differences)))].mean(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def mean_dice(scores: Sequence[Score]) -> float:
-    return float(np.mean([score.dice for score in scores])) if scores else float("nan")
-
-
-def mean_hd95(scores: Sequence[Score]) -> float:
-    return float(np.mean([score.hd95 for score in scores])) if scores else float("nan")

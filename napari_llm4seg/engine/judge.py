@@ -11,10 +11,10 @@ import numpy.typing as npt
 from napari_llm4seg.config import ClassSpec
 from napari_llm4seg.engine.corrections import Correction, Corrections
 from napari_llm4seg.engine.data import IGNORE
-from napari_llm4seg.engine.gate import Score
+from napari_llm4seg.engine.scores import Score
+from napari_llm4seg.metrics import hd95
 from napari_llm4seg.planes import at
 from napari_llm4seg.predict import Predictor
-from napari_llm4seg.predict.evaluate import score_case
 
 Labels = npt.NDArray[Any]
 
@@ -53,6 +53,15 @@ def segment(predictor: Predictor, slices: Corrections, cancel: Callable[[], bool
 def _score(each: Correction, labels: Labels, classes: tuple[ClassSpec, ...]) -> Score:
     truth = each.truth(classes)
     known = truth != IGNORE
-    pair = (np.where(known, labels, 0)[None], np.where(known, truth, 0)[None])
-    found = score_case(each.name, *pair, classes, (1.0, *each.spacing), each.unit)
-    return Score(each.name, found.dice, found.hd95, found.hd95_unit)
+    pairs = [(known & (labels == spec.value), known & (truth == spec.value)) for spec in classes]
+    return Score(
+        each.name,
+        hits=tuple(int(np.count_nonzero(said & true)) for said, true in pairs),
+        said=tuple(int(np.count_nonzero(said)) for said, _ in pairs),
+        true=tuple(int(np.count_nonzero(true)) for _, true in pairs),
+        # one that is absent from either has no distance
+        distances=tuple(hd95(*pair, each.spacing) if all(map(np.any, pair)) else None for pair in pairs),
+        unit=each.unit,
+        pixels=int(np.count_nonzero(known)),
+        alone=each.alone,
+    )

@@ -80,6 +80,6 @@ def with_scores(checkpoint: Checkpoint, gate: Gate) -> Checkpoint:
     found = gate.as_dict()
     scores = {key: found[key] for key in ("n", "dice_before", "dice_after", "interval", "hd95_after", "hd95_unit")}
     scores = {key: round(value, 4) if isinstance(value, float) else value for key, value in scores.items()}
-    scores["how"] = "means over corrected slices that were held back from training, at their own resolution"
+    scores["how"] = f"Dice {found['dice_is']}, that were held back from training, at their own resolution"
     card = checkpoint.config.card.model_copy(update={"scores": scores})
     return replace(checkpoint, config=checkpoint.config.model_copy(update={"card": card}))

@@ -11,7 +11,7 @@ from PIL import Image
 from napari_llm4seg.checkpoint import Checkpoint
 from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.engine import finetune as engine
-from napari_llm4seg.engine.gate import Score
+from napari_llm4seg.engine.scores import Score
 from napari_llm4seg.volume import Volume
 from tests.cli.helpers import write_discs
 
@@ -68,8 +68,8 @@ def test_worse_is_warned_of_and_still_written(llm4seg, everywhere, discs, tmp_pa
     judged = iter([0.9, 0.8])
 
     def judge(predictor, held, cancel=None):
-        dice = next(judged)
-        return [Score(each.name, dice, 1.0) for each in held.slices], []
+        hits = round(1000 * next(judged))
+        return [Score(each.name, (hits,), (1000,), (1000,), (1.0,)) for each in held.slices], []
 
     monkeypatch.setattr(engine, "judge", judge)
     answer = llm4seg(
@@ -78,7 +78,8 @@ def test_worse_is_warned_of_and_still_written(llm4seg, everywhere, discs, tmp_pa
     )  # fmt: skip
     assert answer.status == 0
     assert answer.json["worse"] is True
-    assert "Warning: the new checkpoint is worse" in answer.err
+    assert "Warning: Perhaps worse" in answer.err or "Warning: Worse" in answer.err
+    assert "held-back Dice 0.900 -> 0.800" in answer.err
     assert Checkpoint.load(tmp_path / "new").config.card.scores["dice_after"] == 0.8
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from napari_llm4seg.checkpoint import Checkpoint
 from napari_llm4seg.config import BackboneConfig, Card, CheckpointConfig, ModelConfig, PreprocessConfig
 from napari_llm4seg.corrections.store import SampleStore
 from napari_llm4seg.corrections.versions import Versions
-from napari_llm4seg.engine.gate import Score, compare
+from napari_llm4seg.engine.gate import compare
+from napari_llm4seg.engine.scores import Score
 from napari_llm4seg.errors import CheckpointError, InputError
 from napari_llm4seg.models.llm4seg import LLM4SegNet
 
@@ -35,9 +37,23 @@ def checkpoint(seed: int, name: str = "liver starter") -> Checkpoint:
 START = checkpoint(0)
 
 
+def score(name: str, hits: int, true: int = 1000, distance: float | None = 5.0) -> Score:
+    return Score(name, (hits,), (1000,), (true,), (distance,), "mm", 5000)
+
+
 def gate(before: float, after: float, names: str = "abcd") -> dict[str, Any]:
-    scores = [[Score(name, dice - i / 100, 9 - dice, "mm") for i, name in enumerate(names)] for dice in (before, after)]
-    return compare(*scores).as_dict()
+    pair = [
+        [score(name, round(1000 * dice) - 10 * i, distance=9 - dice) for i, name in enumerate(names)]
+        for dice in (before, after)
+    ]
+    return compare(*pair).as_dict()
+
+
+def as_kept_before_pixels_were_counted(before: float, after: float, names: str = "abcd") -> dict[str, Any]:
+    kept = {"n", "verdict", "worse", "dice_before", "dice_after", "interval", "hd95_before", "hd95_after", "hd95_unit"}
+    found = gate(before, after, names)
+    slices = [{key: each[key] for key in ("name", "dice", "hd95")} for each in found["slices"]]
+    return {key: found[key] for key in kept} | {"slices": slices}
 
 
 @pytest.fixture
@@ -145,6 +161,30 @@ def test_versions_are_compared_on_the_slices_that_judged_both(versions: Versions
     for other in (c, none):
         assert (versions.compare(a, other).n, versions.compare(a, other).rows) == (0, ())
         assert "not judged by the same slices" in versions.compare(a, other).words
+
+
+def test_versions_are_compared_by_all_pixels_of_those_slices(versions: Versions) -> None:
+    small, end = score("end", 0, 0, None), score("small", 10, 20)
+    both = [score("a", 900), small, end]
+    a = versions.add(checkpoint(1), parent=START, samples=[], gate=compare(both, both).as_dict())
+    changed = [score("a", 950), replace(small, said=(1001,)), end]
+    b = versions.add(checkpoint(2), parent=START, samples=[], gate=compare(both, changed).as_dict())
+    (dice, hd95) = versions.compare(a, b).rows
+    assert dice[1:3] == (pytest.approx(2 * 910 / 4020), pytest.approx(2 * 960 / 4021))
+    assert hd95[1:3] == (5.0, 5.0)
+    empty = [score("end", 0, 0, None)]
+    c = versions.add(checkpoint(3), parent=START, samples=[], gate=compare(empty, empty).as_dict())
+    assert (versions.compare(a, c).n, versions.compare(a, c).rows) == (1, ())
+
+
+def test_versions_of_before_are_read_and_compared_by_what_they_have(versions: Versions) -> None:
+    old = as_kept_before_pixels_were_counted(0.7, 0.8)
+    a = versions.add(checkpoint(1), parent=START, samples=[], gate=old)
+    b = versions.add(checkpoint(2), parent=START, samples=[], gate=gate(0.7, 0.9))
+    (dice, hd95) = versions.compare(versions.list()[0], b).rows
+    assert dice == ("Dice", pytest.approx(0.785), pytest.approx(0.885), pytest.approx(0.1))
+    assert hd95[1:3] == (pytest.approx(8.2), pytest.approx(8.1))
+    assert versions.load(a).config.card.scores["held_back_dice_after"] == pytest.approx(0.785)
 
 
 def test_another_checkpoint_in_its_place_is_refused(store: SampleStore, versions: Versions) -> None:

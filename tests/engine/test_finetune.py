@@ -102,7 +102,8 @@ def test_it_learns_and_the_gate_measures_what_the_checkpoints_say() -> None:
         predictor = Predictor(which, "cpu")
         for each, labels, score in zip(done.held_back.slices, said, scores, strict=True):
             assert np.array_equal(labels, predictor.predict(each.volume).labels[0])
-            assert score.dice == dice(labels, each.labels)
+            assert score.dice == pytest.approx(dice(labels, each.labels))
+            assert (score.true, score.pixels, score.alone) == ((np.count_nonzero(each.labels),), SIZE * SIZE, False)
             assert (score.name, score.unit) == (each.name, "mm")
     assert done.checkpoint.name == "tuned"
     assert done.checkpoint.config.card.scores["n"] == 3

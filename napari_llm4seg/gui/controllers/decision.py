@@ -103,9 +103,11 @@ class Decision:
         trained = self.trained
         if trained is None or self.kept is not None or not self._stages.idle:
             return
-        if trained.facts.get("gate", {}).get("worse") and not self.armed:
+        gate = trained.facts.get("gate", {})
+        if gate.get("worse") and not self.armed:
             self.armed = True
-            self._stages.say(Said("warning", "The new model is worse on the slices held back. Keep it all the same?"))
+            doubt = "is worse" if gate.get("verdict") == "worse" else "may be worse"
+            self._stages.say(Said("warning", f"The new model {doubt} on the slices held back. Keep it all the same?"))
             return
         self._stages.message = None
         self._stages.enter("keeping", "writing the new version")

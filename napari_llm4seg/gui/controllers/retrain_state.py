@@ -115,7 +115,7 @@ def _verdict(facts: Facts) -> VerdictState:
     if facts.kept:
         tooltip, keep = "It is kept already.", "Kept"
     elif worse and not facts.armed:
-        tooltip = "It is worse on the slices held back; a second click keeps it all the same"
+        tooltip = "It may be worse, as the slices held back say; a second click keeps it all the same"
     else:
         tooltip = "Write it as a new version, use it from now on, and segment the untouched slices with it"
         keep = f"{keep} all the same" if worse else keep
@@ -124,7 +124,7 @@ def _verdict(facts: Facts) -> VerdictState:
         back = "Put the mask back as it was"
     return VerdictState(
         lines=figures(gate),
-        words=_trust(gate),
+        words=str(gate.get("trust") or gate.get("words", "")),
         worse=worse,
         changes="" if facts.kept else facts.changes,
         keep=ButtonState(idle and not facts.kept, tooltip if idle else _DOING[facts.stage], keep),
@@ -137,26 +137,17 @@ def figures(gate: Mapping[str, Any]) -> tuple[str, ...]:
     n = gate.get("n") or 0
     if not n:
         return ()
-    interval = gate.get("interval")
-    spread = f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""
-    unit = {"mm": "mm", "pixel": "px"}.get(str(gate.get("hd95_unit")), "")
-    slices = "1 slice" if n == 1 else f"{n} slices"
-    return (
-        f"Held back: {slices}",
-        f"Dice {gate['dice_before']:.2f} → {gate['dice_after']:.2f}{spread}",
-        f"HD95 {gate['hd95_before']:.1f} → {gate['hd95_after']:.1f} {unit}".rstrip(),
-    )
-
-
-def _trust(gate: Mapping[str, Any]) -> str:
-    """Return the verdict in words, without the figures that stand above it."""
-    n = gate.get("n") or 0
-    if not n:
-        return str(gate.get("words", ""))
-    verdict = str(gate.get("verdict", "")).capitalize()
-    if n == 1:
-        return f"{verdict}, on a single slice, which tells a large change only."
-    return f"{verdict}, on few slices: a rough idea." if n < 6 else f"{verdict}."
+    lines = ["Held back: 1 slice" if n == 1 else f"Held back: {n} slices"]
+    before, after, interval = gate.get("dice_before"), gate.get("dice_after"), gate.get("interval")
+    if before is not None and after is not None:
+        spread = f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""
+        lines.append(f"Dice {before:.2f} → {after:.2f}{spread}")
+    before, after = gate.get("hd95_before"), gate.get("hd95_after")
+    if before is not None and after is not None:
+        unit = {"mm": "mm", "pixel": "px"}.get(str(gate.get("hd95_unit")), "")
+        lines.append(f"HD95 {before:.1f} → {after:.1f} {unit}".rstrip())
+    # versions that were kept before there were remarks have none
+    return (*lines, *(str(remark).replace("->", "→") for remark in gate.get("remarks", ())))
 
 
 def _row(version: Version, current: int) -> VersionRow:

@@ -40,8 +40,10 @@ def _numbers(scores: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 def score(card: Card) -> str:
     """Return the card's first measured overlap score as "IoU 0.71", or an empty string."""
     for key, value in _numbers(card.scores):
+        if key.endswith("_before"):  # what the model it was trained from had
+            continue
         for mark, name in _SCORES.items():
-            if key.lower() == mark or key.lower().startswith((f"{mark}_", f"test_{mark}")):
+            if key.lower() == mark or key.lower().startswith((f"{mark}_", f"test_{mark}", f"held_back_{mark}_")):
                 return f"{name} {value:.2f}"
     return ""
 

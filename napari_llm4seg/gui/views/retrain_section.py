@@ -93,7 +93,8 @@ class RetrainSection(QWidget):
         rows = QVBoxLayout(self.verdict)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(2)
-        self.figures = (Line(), Line(), Line())
+        # how many slices, Dice, HD95, and what else is to be known of them
+        self.figures = tuple(Line() for _ in range(5))
         for line in self.figures:
             rows.addWidget(line)
         self.trust = wrapped()

@@ -12,6 +12,7 @@ from napari_llm4seg.corrections import Version
 from napari_llm4seg.gui.controllers.choices import Chooser
 from napari_llm4seg.gui.controllers.loading import ModelLoader
 from napari_llm4seg.gui.controllers.retrain import RetrainController
+from napari_llm4seg.gui.controllers.retrain_state import figures
 from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.gui.viewer_port import NapariPort
 from napari_llm4seg.jobs import InlineRunner
@@ -26,9 +27,14 @@ BETTER = {
     "hd95_before": 5.1,
     "hd95_after": 3.2,
     "hd95_unit": "mm",
+    "remarks": ["No distance: class absent in 1 -> 0 slices"],
+    "trust": "Better, by more than the 2 slices differ: a rough idea, they are few.",
     "words": "Better.",
 }
-WORSE = {**BETTER, "verdict": "worse", "worse": True, "dice_after": 0.7, "interval": [-0.2, -0.08]}
+WORSE = {**BETTER, "verdict": "worse", "worse": True, "dice_after": 0.7, "interval": [-0.2, -0.08], "trust": "Worse."}
+PERHAPS = {**WORSE, "verdict": "perhaps worse", "interval": [-0.2, 0.01], "trust": "Perhaps worse."}
+# as versions hold it that were kept before pixels were counted
+OLD = {key: value for key, value in BETTER.items() if key not in ("remarks", "trust")}
 
 
 class FakeTrainer:
@@ -248,7 +254,12 @@ def test_before_and_after_are_shown_with_what_changes_here(room):
     room.bench.viewer.dims.set_current_step(0, 1)
     room.trainer.finish()
     verdict = room.state.verdict
-    assert verdict.lines == ("Held back: 2 slices", "Dice 0.84 → 0.91 (+0.02 to +0.11)", "HD95 5.1 → 3.2 mm")
+    assert verdict.lines == (
+        "Held back: 2 slices",
+        "Dice 0.84 → 0.91 (+0.02 to +0.11)",
+        "HD95 5.1 → 3.2 mm",
+        "No distance: class absent in 1 → 0 slices",
+    )
     assert "Better" in verdict.words
     change = next(each for each in room.bench.viewer.layers if "what the new model changes" in each.name)
     grid = room.bench.scan.data[1] / 255 > 0.5
@@ -336,6 +347,27 @@ def test_a_worse_model_is_kept_at_the_second_click_only(room):
     assert room.state.verdict.keep.text == "Keep as v1 all the same"
     room.controller.keep()
     assert len(room.keeper.kept) == 1
+
+
+def test_one_that_may_be_worse_by_chance_is_asked_about_too(room):
+    room.trained(PERHAPS)
+    assert room.state.verdict.worse
+    room.controller.keep()
+    assert not room.keeper.kept
+    assert "may be worse" in room.state.message.text
+
+
+def test_what_was_held_back_may_hold_nothing(room):
+    nothing = {**BETTER, "dice_before": None, "dice_after": None, "interval": None, "hd95_before": None}
+    room.trained({**nothing, "verdict": "not measured", "trust": "Not measured: no class.", "remarks": []})
+    assert room.state.verdict.lines == ("Held back: 2 slices",)
+    assert room.state.verdict.words == "Not measured: no class."
+    room.controller.keep()
+    assert room.state.versions[0].score == "not measured"
+
+
+def test_figures_of_versions_kept_before_pixels_were_counted():
+    assert figures(OLD) == ("Held back: 2 slices", "Dice 0.84 → 0.91 (+0.02 to +0.11)", "HD95 5.1 → 3.2 mm")
 
 
 def test_nothing_trains_while_a_new_model_waits_for_a_decision(room):

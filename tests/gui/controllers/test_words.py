@@ -28,6 +28,8 @@ def test_time_left(seconds, text):
         ({"iou": 0.712}, "IoU 0.71"),
         ({"test": {"n": 103, "dice": 0.8}}, "Dice 0.80"),
         ({"test_iou": 0.7, "dice": 0.8}, "IoU 0.70"),
+        ({"n": 3, "dice_before": 0.7, "dice_after": 0.8}, "Dice 0.80"),
+        ({"held_back_dice_before": 0.7, "held_back_dice_after": 0.8}, "Dice 0.80"),
         ({"note": "none", "n": 3, "ok": True}, ""),
         ({}, ""),
     ],
