@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from napari_llm4seg.engine.gate import compare
+from napari_llm4seg.engine.scores import Score
 from tests.annotation_effort.made import PLAN
 from training.annotation_effort.compare import duels, gates, together
 from training.annotation_effort.plan import Plan
@@ -46,7 +48,21 @@ def test_a_duel_compares_what_both_have_from_two_slices_on() -> None:
 
 
 def gate(before: float, after: float, worse: bool) -> dict[str, Any]:
-    return {"gate": {"n": 1, "verdict": "", "worse": worse, "dice_before": before, "dice_after": after}}
+    verdict = "worse" if worse else "better"
+    return {"gate": {"n": 1, "verdict": verdict, "worse": worse, "dice_before": before, "dice_after": after}}
+
+
+def counted(*slices: tuple[int, tuple[int, int], tuple[int, int]]) -> dict[str, Any]:
+    """Return a gate of slices of (true pixels, hits and marked ones before, the same after)."""
+    sides = [
+        [
+            Score(str(z), (each[at][0],), (each[at][1],), (each[0],), (None,), pixels=100)
+            for z, each in enumerate(slices)
+        ]
+        for at in (1, 2)
+    ]
+    kept = compare(*sides).as_dict()
+    return {"gate": {**kept, "verdict": "worse", "worse": True}}  # as a rule of other times had it
 
 
 def test_the_gate_s_warnings_are_counted_against_what_came_of_everything_else() -> None:
@@ -56,12 +72,22 @@ def test_the_gate_s_warnings_are_counted_against_what_came_of_everything_else() 
         row(5, 2, facts=gate(0.5, 0.4, True)),  # worse and warned of
         row(6, 2, facts=gate(0.5, 0.6, False)),  # worse on the rest, which the held-back slice did not show
         row(7, 5, facts=gate(0.5, 0.4, False)),  # a warning that should have come
-        row(8, 5, facts={"gate": {"n": 0}}),
+        row(8, 9, facts=gate(0.5, 0.4, True)),  # a false alarm
+        row(9, 5, facts={"gate": {"n": 0}}),
     ]
     found = gates(rows)
-    assert (found.n, found.warned, found.unwarned, found.missed) == (4, 1, 1, 1)
-    assert (found.rose, found.fell) == (1, 2)
+    assert (found.n, found.warned, found.clear, found.false) == (5, 2, 2, 1)
+    assert (found.unwarned, found.missed, found.rose, found.fell) == (1, 1, 2, 2)
+    assert found.by_slice is None  # these rows hold no counts
     assert gates(rows[1:]).n == 0  # what the starter said before is not known
+
+
+def test_rows_with_counts_are_judged_by_the_present_rule() -> None:
+    stray = counted((500, (450, 500), (460, 500)), (0, (0, 0), (0, 1)))  # a pixel in the slice without the thing
+    fall = counted((500, (450, 500), (400, 500)))
+    found = gates([row(0, 5), row(4, 8, facts=stray), row(5, 2, facts=fall)])
+    assert (found.n, found.warned, found.clear, found.false) == (2, 1, 0, 0)
+    assert found.by_slice == (2, 1)
 
 
 def test_the_report_holds_the_figures_and_says_what_is_missing(tmp_path: Path) -> None:

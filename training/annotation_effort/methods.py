@@ -177,4 +177,4 @@ def _facts(done: Finetuned) -> dict[str, Any]:
     facts = {key: training[key] for key in ("epochs", "best_epoch")}
     facts["trained_on"] = len(done.split.train)
     gate = done.gate.as_dict()
-    return facts | {"gate": {key: gate[key] for key in ("n", "verdict", "worse", "dice_before", "dice_after")}}
+    return facts | {"gate": {key: gate[key] for key in gate if key not in ("words", "trust", "remarks")}}

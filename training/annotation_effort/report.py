@@ -137,11 +137,17 @@ def _gate(rows: Sequence[Row]) -> list[str]:
     found = compare.gates(rows)
     if not found.n:
         return ["No fine-tuning held slices back.", ""]
-    return [
+    lines = [
         f"{found.n} fine-tunings held corrected slices back (one in five, from four on).",
         f"Dice on the held-back slices fell by more than 0.01 without a warning in {found.unwarned}; "
-        f"{found.warned} were warned of.",
+        f"{found.warned} were warned of, in {found.clear} as worse by more than the noise.",
         f"On everything that was not corrected, Dice rose by more than 0.01 in {found.rose} and fell by more than 0.01 "
-        f"in {found.fell}, of which {found.missed} without a warning.",
-        "",
+        f"in {found.fell}, of which {found.missed} without a warning; in {found.false} of the {found.warned} warned of "
+        "it did not.",
     ]
+    if found.by_slice is not None:
+        lines.append(
+            "A mean over the held-back slices' own Dice, 1 where mask and truth lack a class, would have warned of "
+            f"{found.by_slice[0]}, and in {found.by_slice[1]} of these the rest did not fall."
+        )
+    return [*lines, ""]
