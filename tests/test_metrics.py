@@ -35,7 +35,7 @@ def test_dice_of_counts_of_slices_together_and_each_for_itself() -> None:
     assert dice_of_counts(hits, said, true) == pytest.approx([(80 / 111 + 16 / 22) / 2])
     assert dice_of_counts(hits, said, true, alone=True) == pytest.approx([((80 / 110 + 6 / 10) / 2 + 1) / 2])
     twice = dice_of_counts(hits, said, true, weights=[[2, 1, 0], [0, 0, 3]])
-    assert twice[0] == pytest.approx((160 / 221 + 22 / 31) / 2)
+    assert twice[0] == pytest.approx((160 / 221 + 22 / 30) / 2)
     assert math.isnan(twice[1])
 
 
