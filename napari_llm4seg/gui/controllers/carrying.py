@@ -69,7 +69,7 @@ class Carrier:
 
         def done(sentence: str) -> None:
             self._say(Message("info", sentence))
-            self._saver.choose(self._saver.chosen)
+            self._saver.choose(self._saver.choice)
 
         self._carry(job, done, f"Importing {path.name}")
 

@@ -12,6 +12,7 @@ from napari_llm4seg.gui.controllers.correct_state import Facts, present
 from napari_llm4seg.gui.controllers.corrected import CorrectedSlices
 from napari_llm4seg.gui.controllers.earlier import EarlierSession
 from napari_llm4seg.gui.controllers.follower import Follower
+from napari_llm4seg.gui.controllers.homes import AUTOMATIC, ProjectChoice
 from napari_llm4seg.gui.controllers.ports import MaskInfo, Runner
 from napari_llm4seg.gui.controllers.review_ports import ReviewPort, Stack
 from napari_llm4seg.gui.controllers.saving import Saver
@@ -55,8 +56,8 @@ class CorrectController(CorrectedSlices):
     ) -> None:
         self.session, self.view, self.settings = session, view, settings
         looker, saver_runner, carrier_runner, thinker = (make_runner() for _ in range(4))
-        chosen = Path(settings.project) if settings.project else None
-        saver = Saver(saver_runner, post, self._render, lambda held: self._earlier.found(held), chosen, aside)
+        choice = ProjectChoice(Path(settings.project) if settings.project else None, settings.apart)
+        saver = Saver(saver_runner, post, self._render, lambda held: self._earlier.found(held), choice, aside)
         follower = Follower(saver, looker, thinker, soon, self._say, lambda: self._earlier.mask_known(), self._render)
         super().__init__(port, saver, follower)
         self._carrier = Carrier(saver, carrier_runner, self._say, self._render)
@@ -125,7 +126,7 @@ class CorrectController(CorrectedSlices):
         if problem:
             self._message = Message("warning", problem)
         self._follower.put_down()
-        self.saver.follow(None)  # another mask of the same scan may lack what the project has
+        self.saver.part()  # another mask of the same scan may lack what the project has
 
     def _take_up(self, mask: str | None) -> None:
         self._hint = ""
@@ -206,22 +207,27 @@ class CorrectController(CorrectedSlices):
 
     # ------------------------------------------------------------------ projects
 
+    def shared_project(self) -> None:
+        """Let single images of one folder share a project; a volume has one of its own."""
+        self._use_project(AUTOMATIC)
+
     def own_project(self) -> None:
-        self._use_project(None)
+        self._use_project(ProjectChoice(apart=True))
 
     def new_project(self, folder: Path) -> None:
-        self._use_project(folder, create=True)
+        self._use_project(ProjectChoice(folder), create=True)
 
     def open_project(self, folder: Path) -> None:
-        self._use_project(folder)
+        self._use_project(ProjectChoice(folder))
 
-    def _use_project(self, folder: Path | None, create: bool = False) -> None:
+    def _use_project(self, choice: ProjectChoice, create: bool = False) -> None:
         self._follower.take_edits()
-        self.settings.project = str(folder) if folder is not None else ""
+        self.settings.project = str(choice.folder) if choice.folder is not None else ""
+        self.settings.apart = choice.apart
         self.settings.save()
         self._message = None
         self._earlier.forget()
-        self.saver.choose(folder, create=create)
+        self.saver.choose(choice, create=create)
         self._follower.keep_all()
         self._render()
 
@@ -256,7 +262,8 @@ class CorrectController(CorrectedSlices):
                     offer=self._earlier.words,
                     offer_number=len(self._earlier.offer),
                     folder=saver.folder,
-                    own=saver.chosen is None,
+                    images=saver.home.images if saver.home is not None else None,
+                    choice=saver.choice,
                     open=saver.project is not None,
                     kept=saver.kept,
                     pending=saver.pending,

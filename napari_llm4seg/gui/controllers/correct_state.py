@@ -8,6 +8,7 @@ from pathlib import Path
 
 from napari_llm4seg.corrections.review import SliceState
 from napari_llm4seg.corrections.suggest import Suggestion
+from napari_llm4seg.gui.controllers.homes import AUTOMATIC, ProjectChoice, folder_title
 from napari_llm4seg.gui.controllers.ports import MaskInfo
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message
 from napari_llm4seg.gui.views.abstract.correct import CorrectState, OfferState, ProjectState, StripState
@@ -37,7 +38,8 @@ class Facts:
     offer: str = ""
     offer_number: int = 0
     folder: Path | None = None
-    own: bool = True
+    images: Path | None = None
+    choice: ProjectChoice = AUTOMATIC
     open: bool = False
     kept: int = 0
     pending: int = 0
@@ -136,7 +138,7 @@ def _offer(facts: Facts) -> OfferState:
 
 
 def _project(facts: Facts) -> ProjectState:
-    name = "this scan's own" if facts.own else (facts.folder.name if facts.folder is not None else "")
+    line, why = _project_words(facts)
     saved = ""
     if facts.trouble:
         saved = "not saved"
@@ -145,14 +147,27 @@ def _project(facts: Facts) -> ProjectState:
     elif facts.kept:
         saved = f"{facts.kept} saved"
     return ProjectState(
-        line=name,
-        tooltip=f"Corrections are kept in {facts.folder}" if facts.folder is not None else "",
+        line=line,
+        tooltip=f"{why} Kept in {facts.folder}" if facts.folder is not None else "",
         saved=saved,
         trouble=facts.trouble,
-        own=facts.own,
+        kind="chosen" if facts.choice.folder is not None else "own" if facts.choice.apart else "shared",
         enabled=not facts.carrying,
         export=ButtonState(
             facts.open and not facts.carrying,
             "Everything that was corrected, in one file" if facts.open else "Nothing has been corrected yet.",
         ),
     )
+
+
+def _project_words(facts: Facts) -> tuple[str, str]:
+    """Return the line that names the project, and why the corrections go there."""
+    if facts.folder is None:
+        return "", ""
+    if facts.choice.folder is not None:
+        return facts.folder.name, "The corrections of all scans go to this project."
+    if facts.images is not None:
+        return f"images of {folder_title(facts.images)}", (
+            f"The single images in {facts.images} share a project, so that they are learnt from together."
+        )
+    return "this scan's own", "This scan has a project of its own."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,18 @@ import numpy.typing as npt
 from napari_llm4seg.config import ClassSpec
 from napari_llm4seg.corrections import Restored, ScanEntry, Writer
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.gui.controllers.projects import Project, open_project, projects_folder
+from napari_llm4seg.gui.controllers.homes import (
+    AUTOMATIC,
+    Home,
+    ProjectChoice,
+    bring_in,
+    earlier_project,
+    image_folder,
+    own_home,
+    shared_home,
+    siblings,
+)
+from napari_llm4seg.gui.controllers.projects import Project, open_project
 from napari_llm4seg.planes import turned
 from napari_llm4seg.volume import Volume
 
@@ -38,22 +50,31 @@ class Put:
 
 @dataclass(frozen=True)
 class Opened:
+    """A scan that was recognised: its project, None while there is none, and what that holds of it.
+
+    ``images`` are the files that a single image lies among, ``trouble`` is why nothing can be written, ``said`` what a
+    person should know.
+    """
+
     digest: str
-    folder: Path
-    project: Project | None
-    entry: ScanEntry | None
-    restored: Mapping[int, Restored]
+    home: Home
+    project: Project | None = None
+    entry: ScanEntry | None = None
+    restored: Mapping[int, Restored] = field(default_factory=dict)
+    images: tuple[Path, ...] = ()
     trouble: str = ""
+    said: str = ""
 
 
 @dataclass(frozen=True)
-class Late:
-    folder: Path
+class Wanted:
+    """What is to be recognised: a scan along an axis, its digest where it is known, and which project is chosen."""
+
     scan: Volume
-    axis: int
-    digest: str
-    classes: tuple[ClassSpec, ...]
-    waiting: Mapping[int, Put]
+    axis: int = 0
+    digest: str = ""
+    choice: ProjectChoice = AUTOMATIC
+    classes: tuple[ClassSpec, ...] = ()
 
 
 def as_before(scan: Volume, axis: int, earlier: Restored) -> Put:
@@ -92,40 +113,41 @@ def hand(writer: Writer, entry: ScanEntry, z: int, axis: int, what: Put) -> bool
     return True
 
 
-def find(
-    scan: Volume,
-    axis: int,
-    digest: str,
-    chosen: Path | None,
-    classes: tuple[ClassSpec, ...],
-    create: bool,
-) -> Opened:
+def find(wanted: Wanted, create: bool) -> Opened:
     """Recognise the scan and open the project that has it, or is to have it."""
-    from napari_llm4seg.corrections.manifest import PROJECT, describe_scan
+    from napari_llm4seg.corrections.manifest import PROJECT
     from napari_llm4seg.digests import scan_digest
 
-    digest = digest or scan_digest(scan)
-    folder = chosen or projects_folder() / describe_scan(scan, digest, projects_folder()).id
-    if not create and not (folder / PROJECT).is_file():
-        return Opened(digest, folder, None, None, {})
+    scan = wanted.scan
+    digest = wanted.digest or scan_digest(scan)
+    home = shared_home(scan, wanted.axis, wanted.choice) or own_home(scan, digest)
+    earlier = earlier_project(home, scan, digest)
+    single = image_folder(scan, wanted.axis) is not None
+    images = siblings(Path(os.path.abspath(str(scan.metadata["source_path"])))) if single else ()
+    nothing = Opened(digest, home, images=images)
+    if not create and earlier is None and not (home.folder / PROJECT).is_file():
+        return nothing
     trouble = ""
     try:
-        project = open_project(folder, create=create, name=scan.name, classes=classes)
+        project = open_project(
+            home.folder, create=create or earlier is not None, name=home.name, classes=wanted.classes
+        )
     except InputError as error:
         trouble = str(error).replace(", or open the project here for reading only", "")
         trouble += " Nothing is lost while this window is open; it is tried again with the next correction."
         try:  # what others have there may be looked at all the same
-            project = open_project(folder, read_only=True)
+            project = open_project(home.folder, read_only=True)
         except InputError:
-            return Opened(digest, folder, None, None, {}, trouble)
+            return replace(nothing, trouble=trouble)
     if project.writer is not None:  # another viewer's may be on their way
         project.writer.flush(2.0)
     entry = project.store.scan_for(scan, digest=digest)
-    restored = project.store.restore(entry, axis)
+    said = bring_in(project.store, entry, earlier) if earlier is not None and not trouble else ""
+    restored = project.store.restore(entry, wanted.axis)
     if trouble:
         project.release()
-        return Opened(digest, folder, None, None, restored, trouble)
-    return Opened(digest, folder, project, entry, restored)
+        return replace(nothing, restored=restored, trouble=trouble)
+    return replace(nothing, project=project, entry=entry, restored=restored, said=said)
 
 
 def offer_words(restored: Mapping[int, Restored]) -> str:

@@ -12,9 +12,10 @@ from napari_llm4seg.config import ClassSpec
 from napari_llm4seg.corrections import Record, Restored, ScanEntry
 from napari_llm4seg.errors import Cancelled, InputError, one_line
 from napari_llm4seg.gui.controllers import words
-from napari_llm4seg.gui.controllers.finding import Late, Opened, Put, as_before, find, hand, in_a_thread, same_voxels
+from napari_llm4seg.gui.controllers.finding import Opened, Put, Wanted, as_before, find, hand, in_a_thread, same_voxels
+from napari_llm4seg.gui.controllers.homes import Home, ProjectChoice, shared_home
 from napari_llm4seg.gui.controllers.ports import Runner
-from napari_llm4seg.gui.controllers.projects import Project, open_project
+from napari_llm4seg.gui.controllers.projects import Project
 from napari_llm4seg.gui.views.abstract.common import Message
 from napari_llm4seg.volume import Volume
 
@@ -35,8 +36,8 @@ class Saver:
         Something to draw has changed.
     on_found : callable(dict of int to Restored)
         The scan has been recognised, and this is what the project holds of it.
-    chosen : Path or None
-        The folder of a project for all scans; each gets one of its own by default.
+    choice : ProjectChoice
+        Which project; by default a volume has one of its own, and the single images of a folder share one.
     aside : callable(callable), optional
         Runs what the disk may hold up, by default in a thread of its own.
     """
@@ -47,22 +48,23 @@ class Saver:
         post: Callable[[Callable[[], None]], Any],
         on_change: Callable[[], None],
         on_found: Callable[[Mapping[int, Restored]], None],
-        chosen: Path | None = None,
+        choice: ProjectChoice | None = None,
         aside: Callable[[Callable[[], None]], Any] | None = None,
     ) -> None:
         self._aside = aside or in_a_thread
         self._runner, self._post, self._on_change, self._on_found = runner, post, on_change, on_found
-        self.chosen = chosen
+        self.choice = choice or ProjectChoice()
         self.project: Project | None = None
         self.entry: ScanEntry | None = None
         self.trouble = ""
         self.message: Message | None = None
         self.writes = 0
+        self.images: tuple[Path, ...] = ()
         self._scan: Volume | None = None
         self._axis = 0
         self._classes: tuple[ClassSpec, ...] = ()
         self._digest = ""
-        self._folder: Path | None = None
+        self.home: Home | None = None
         self._opening = False
         self._waiting: dict[int, Put] = {}
         self._known: set[int] = set()
@@ -75,21 +77,31 @@ class Saver:
 
     def follow(self, scan: Volume | None, axis: int = 0) -> None:
         """Keep corrections of ``scan`` from now on; those of the one before are written."""
-        if self.follows(scan, axis):
+        if self.follows(scan, axis) and (scan is not None or self.project is None):
             return
-        self._leave()
-        self._scan, self._axis, self._digest, self._folder = scan, axis, "", None
+        self._leave(keep=scan is not None and self._shares(scan, axis))
+        self._scan, self._axis, self._digest, self.home, self.images = scan, axis, "", None, ()
         if scan is not None:
             self._open(create=False)
+
+    def part(self) -> None:
+        """Let go of the scan, to follow another at once, which may share the project: that stays open until then."""
+        self._leave(keep=True)
+        self._scan, self._axis = None, 0
+
+    def _shares(self, scan: Volume, axis: int) -> bool:
+        """Return whether ``scan`` belongs to the project that is open."""
+        home = shared_home(scan, axis, self.choice)
+        return home is not None and self.project is not None and self.project.store.folder == home.folder
 
     def follows(self, scan: Volume | None, axis: int = 0) -> bool:
         """Return whether these slices are the ones that are kept already."""
         return axis == self._axis and same_voxels(scan, self._scan)
 
-    def choose(self, folder: Path | None, *, create: bool = False) -> None:
-        """Use the project in ``folder`` for all scans; None is one of its own for each."""
+    def choose(self, choice: ProjectChoice, *, create: bool = False) -> None:
+        """Use another project from now on."""
         self._leave()
-        self.chosen, self._folder = folder, None
+        self.choice, self.home = choice, None
         self._open(create=create)
 
     def close(self) -> None:
@@ -108,7 +120,7 @@ class Saver:
     @property
     def folder(self) -> Path | None:
         """Where the corrections are, or will be with the first of them; None until the scan was recognised."""
-        return self._folder
+        return self.home.folder if self.home is not None else None
 
     @property
     def pending(self) -> int:
@@ -125,16 +137,13 @@ class Saver:
         """Return what the open project holds of the scan."""
         return self.project.store.records(self.entry) if self.project is not None and self.entry is not None else ()
 
-    def _leave(self) -> None:
-        """Let go of the scan; what is not on the disk yet is written aside."""
-        project, self.project = self.project, None
-        if project is not None:
-            project.written.disconnect(self._written)
-            project.trouble.disconnect(self._troubled)
-            self._aside(lambda: self._end(project))
-        elif self._waiting and self._digest and self._folder is not None and self._scan is not None:
-            late = Late(self._folder, self._scan, self._axis, self._digest, self._classes, dict(self._waiting))
-            self._aside(lambda: self._write_late(late))
+    def _leave(self, keep: bool = False) -> None:
+        """Let go of the scan, and of the project unless it is to be kept; what is not on the disk is written aside."""
+        if self._waiting and self._scan is not None:
+            late, waiting = self._wanted(), dict(self._waiting)
+            self._aside(lambda: self._write_late(late, waiting))
+        if not keep:
+            self._let_go()
         if self._runner.current is not None:
             self._runner.current.cancel()
         self.entry, self.trouble, self._opening = None, "", False
@@ -142,22 +151,32 @@ class Saver:
         self._known.clear()
         self._earlier.clear()
 
+    def _let_go(self) -> None:
+        """Give the project back."""
+        project, self.project = self.project, None
+        if project is not None:
+            project.written.disconnect(self._written)
+            project.trouble.disconnect(self._troubled)
+            self._aside(lambda: self._end(project))
+
     def _end(self, project: Project) -> None:
         if not project.release():
             self._tell(f"Not every correction could be written to '{project.store.folder}'.")
 
-    def _write_late(self, late: Late) -> None:
-        """Make the project for corrections that were still waiting for it when their scan was left."""
-        try:
-            project = open_project(late.folder, create=True, name=late.scan.name, classes=late.classes)
-        except InputError as error:
-            self._tell(f"{len(late.waiting)} corrected slices of '{late.scan.name}' were not kept: {one_line(error)}")
+    def _wanted(self) -> Wanted:
+        assert self._scan is not None  # who asks has one
+        return Wanted(self._scan, self._axis, self._digest, self.choice, self._classes)
+
+    def _write_late(self, late: Wanted, waiting: Mapping[int, Put]) -> None:
+        """Open, or make, the project for corrections that were still waiting for it when their scan was left."""
+        opened = find(late, create=True)
+        if opened.project is None or opened.entry is None:
+            self._tell(f"{len(waiting)} corrected slices of '{late.scan.name}' were not kept: {opened.trouble}")
             return
-        entry = project.store.scan_for(late.scan, digest=late.digest)
-        if project.writer is not None:
-            for z, what in late.waiting.items():
-                hand(project.writer, entry, z, late.axis, what)
-        self._end(project)
+        if opened.project.writer is not None:
+            for z, what in waiting.items():
+                hand(opened.project.writer, opened.entry, z, late.axis, what)
+        self._end(opened.project)
 
     def _tell(self, sentence: str) -> None:
         def tell() -> None:
@@ -169,13 +188,13 @@ class Saver:
     # ------------------------------------------------------------------ opening
 
     def _open(self, create: bool) -> None:
-        scan, axis, digest, chosen, classes = self._scan, self._axis, self._digest, self.chosen, self._classes
-        if scan is None or self._closed:
+        if self._scan is None or self._closed:
             return
         self._opening = True
+        wanted = self._wanted()
 
         def job(ctx: Any) -> Opened:
-            opened = find(scan, axis, digest, chosen, classes, create)
+            opened = find(wanted, create)
             if ctx.cancelled():
                 if opened.project is not None:
                     opened.project.release()
@@ -191,19 +210,31 @@ class Saver:
             if opened.project is not None:
                 opened.project.release()
             return
-        self._digest, self._folder, self.trouble = opened.digest, opened.folder, opened.trouble
-        self.project, self.entry = opened.project, opened.entry
+        self._digest, self.home, self.trouble = opened.digest, opened.home, opened.trouble
+        self.images, self.entry = opened.images, opened.entry
         if opened.trouble:
             self._refused_at = time.monotonic()
+        self._take(opened.project)
         if self.project is not None:
-            self.project.written.connect(self._written)
-            self.project.trouble.connect(self._troubled)
             self._known, self._earlier = set(opened.restored), dict(opened.restored)
+            if opened.said:
+                self.message = Message("info", opened.said)
             if self.project.store.messages:
                 self.message = Message("warning", " ".join(self.project.store.messages[:3]))
         self._on_found(opened.restored)
         self._hand_over()
         self._on_change()
+
+    def _take(self, project: Project | None) -> None:
+        """Have ``project``, which was just opened; the same one is had but once."""
+        if project is not None and project is self.project:
+            self._aside(lambda: self._end(project))
+            return
+        self._let_go()
+        self.project = project
+        if project is not None:
+            project.written.connect(self._written)
+            project.trouble.connect(self._troubled)
 
     def _not_opened(self, error: BaseException) -> None:
         self._opening = False

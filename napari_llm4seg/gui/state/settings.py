@@ -40,7 +40,9 @@ class Settings:
     windows : list of [centre, width]
         A person's own windows, newest first.
     project : str
-        Folder of the project that corrections of all scans go to; empty where each scan has its own.
+        Folder of the project that corrections of all scans go to; empty where none was chosen.
+    apart : bool
+        Whether, where none was chosen, single images of one folder do not share a project either.
     """
 
     model: str = ""
@@ -50,6 +52,7 @@ class Settings:
     models: list[str] = field(default_factory=list)
     windows: list[list[float]] = field(default_factory=list)
     project: str = ""
+    apart: bool = False
 
     @classmethod
     def load(cls, path: Path | None = None) -> Settings:

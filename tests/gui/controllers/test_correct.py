@@ -390,7 +390,11 @@ def test_a_project_for_many_scans_goes_out_and_in(bench, fakes, tmp_path):
     assert "1 corrected slice brought in" in bench.state.message.text
     assert "1 corrected slice from today" in bench.state.offer.text
     bench.controller.own_project()
-    assert bench.state.project.own
+    assert bench.state.project.kind == "own"
+    assert bench.state.project.line == "this scan's own"
+    bench.controller.shared_project()
+    assert bench.state.project.kind == "shared"
+    assert bench.state.project.line == "this scan's own", "a volume shares with nobody"
 
 
 def test_keys_shadow_nothing_of_naparis(bench):

@@ -94,6 +94,7 @@ def test_a_project_is_chosen_from_the_menu(dock, monkeypatch):
     for action in widget.project_button.menu().actions():
         action.trigger()
     assert actions.asked == [
+        ("shared_project",),
         ("own_project",),
         ("new_project", Path("/chosen")),
         ("open_project", Path("/chosen")),

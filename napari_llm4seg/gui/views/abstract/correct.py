@@ -31,13 +31,16 @@ class OfferState:
 
 @dataclass(frozen=True)
 class ProjectState:
-    """``line`` names the project, ``tooltip`` its folder; ``saved`` says how far it is, ``trouble`` what is wrong."""
+    """``line`` names the project, ``tooltip`` its folder; ``saved`` says how far it is, ``trouble`` what is wrong.
+
+    ``kind`` says how it came to be this one: "shared" by single images of one folder, a scan's "own", or "chosen".
+    """
 
     line: str = ""
     tooltip: str = ""
     saved: str = ""
     trouble: str = ""
-    own: bool = True
+    kind: Literal["shared", "own", "chosen"] = "shared"
     enabled: bool = True
     export: ButtonState = field(default_factory=ButtonState)
 
@@ -83,6 +86,9 @@ class CorrectActions(Protocol):
     def restore(self) -> None: ...
 
     def start_anew(self) -> None: ...
+
+    def shared_project(self) -> None:
+        """Let the single images of one folder share a project."""
 
     def own_project(self) -> None: ...
 

@@ -1,0 +1,137 @@
+"""Where a scan's corrections go: a chosen project, one for the images of a folder, or one of the scan's own.
+
+A volume has slices enough to learn from; a single image has not. So single images that lie in one folder share a
+project, unless a person wants it otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_llm4seg.corrections import SampleStore, ScanEntry
+from napari_llm4seg.errors import InputError, one_line
+from napari_llm4seg.gui.controllers.projects import projects_folder
+from napari_llm4seg.modalities import stated
+from napari_llm4seg.volume import Volume
+
+# Files of one family are taken for images of one kind.
+_FAMILIES = ((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), (".dcm", ".dicom", ".ima"))
+# What a mask beside its image is called, such as "a_mask.png", "a_mask_1.png" and "a_seg.png".
+_MASK = re.compile(r"[ _.-](seg|mask|masks|label|labels|segmentation|superpixels)([ _-]?\d+)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ProjectChoice:
+    """What a person has chosen: the ``folder`` of a project for every scan, or one for each scan ``apart``."""
+
+    folder: Path | None = None
+    apart: bool = False
+
+
+AUTOMATIC = ProjectChoice()
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where corrections go.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the project.
+    name : str
+        What a new one is called.
+    images : Path or None
+        The folder whose single images share the project.
+    """
+
+    folder: Path
+    name: str
+    images: Path | None = None
+
+
+def image_folder(scan: Volume, axis: int = 0) -> Path | None:
+    """Return the folder that a single image was read from; None for a stack, and for what came from no file."""
+    source = str(scan.metadata.get("source_path") or "")
+    if axis or scan.n_slices > 1 or not source:
+        return None
+    return Path(os.path.abspath(source)).parent
+
+
+def shared_home(scan: Volume, axis: int, choice: ProjectChoice) -> Home | None:
+    """Return the project that a scan shares with others; None where it has one of its own."""
+    if choice.folder is not None:
+        return Home(choice.folder, choice.folder.name)
+    images = image_folder(scan, axis)
+    if images is None or choice.apart:
+        return None
+    kind = stated(scan.metadata)  # a folder of test files may hold images of every kind
+    title = folder_title(images) + (f", {kind}" if kind else "")
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-")
+    digest = hashlib.sha256(f"{images}\n{kind}".encode()).hexdigest()[:12]
+    return Home(projects_folder() / f"images-{slug}-{digest}", f"images of {title}", images)
+
+
+def own_home(scan: Volume, digest: str) -> Home:
+    """Return the project of a scan's own."""
+    from napari_llm4seg.corrections.manifest import describe_scan
+
+    folder = projects_folder()
+    return Home(folder / describe_scan(scan, digest, folder).id, scan.name)
+
+
+def folder_title(folder: Path) -> str:
+    """Return a folder's last two names: "images" alone would say little."""
+    return "/".join(part for part in folder.parts[-2:] if part != folder.anchor) or str(folder)
+
+
+def siblings(source: Path) -> tuple[Path, ...]:
+    """Return the image files of ``source``'s kind in its folder, itself among them, by name and number; no masks."""
+    family = next((each for each in _FAMILIES if source.suffix.lower() in each), (source.suffix.lower(),))
+    try:
+        with os.scandir(source.parent) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+    except OSError:
+        names = []
+    found = [
+        source.parent / name
+        for name in names
+        if os.path.splitext(name)[1].lower() in family and not _MASK.search(os.path.splitext(name)[0])
+    ]
+    return tuple(sorted({source, *found}, key=lambda path: _numbered(path.name)))
+
+
+def _numbered(name: str) -> list[tuple[int, int, str]]:
+    """Return what sorts "image (2)" before "image (10)"."""
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part.lower()) for part in re.findall(r"\d+|\D+", name)]
+
+
+def earlier_project(home: Home, scan: Volume, digest: str) -> Path | None:
+    """Return the project of its own that an image had before it shared one, as long as that knows nothing of it."""
+    from napari_llm4seg.corrections.manifest import PROJECT, SCANS
+
+    own = own_home(scan, digest).folder
+    if home.images is None or not (own / PROJECT).is_file() or (home.folder / SCANS / own.name).exists():
+        return None
+    return own
+
+
+def bring_in(store: SampleStore, entry: ScanEntry, earlier: Path) -> str:
+    """Bring what ``earlier``, an image's own project, holds into the shared one; return what is to be said of it."""
+    from napari_llm4seg.corrections import Versions, merge
+
+    try:
+        with SampleStore.open(earlier, read_only=True) as other:
+            merge(store, other)
+            kept = len(Versions(other).list())
+        store.keep_scan(entry)
+    except InputError as error:
+        return f"What the project '{earlier}' holds of this image was not brought in: {one_line(error)}"
+    if not kept:
+        return ""
+    versions = "the version" if kept == 1 else f"the {kept} versions"
+    return f"This image had a project of its own; {versions} trained there can be opened from '{earlier}'."
