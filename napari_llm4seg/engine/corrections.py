@@ -63,6 +63,15 @@ class Correction:
         """Of the image alone, as ``Record.image_digest``: a slice corrected again is the same one."""
         return voxel_digest(self.image).hex()
 
+    @cached_property
+    def holds(self) -> bool:
+        """Whether anything is annotated in it but background."""
+        return bool((~self._unknown & (self.labels != 0)).any())
+
+    @property
+    def _unknown(self) -> Array:
+        return np.asarray(self.labels == (65535 if self.labels.dtype == np.uint16 else IGNORE))
+
     @property
     def key(self) -> tuple[str, int, int]:
         """Scan, axis and index, as a record's."""
@@ -82,7 +91,7 @@ class Correction:
         InputError
             If one is none of several classes.
         """
-        unknown = self.labels == (65535 if self.labels.dtype == np.uint16 else IGNORE)
+        unknown = self._unknown
         known = as_classes(np.where(unknown, 0, self.labels), classes, self.name)
         return np.where(unknown, IGNORE, known).astype(np.uint8)
 
@@ -122,9 +131,9 @@ class Corrections:
             found = groups_of(np.stack([thumbnail(each.volume) for each in alone]))
             groups = {id(each): group for each, group in zip(alone, found, strict=True)}
         return [
-            Item(each.digest, f"group {groups[id(each)]}")
+            Item(each.digest, f"group {groups[id(each)]}", holds=each.holds)
             if each.alone
-            else Item(each.digest, f"{each.scan} axis {each.axis}", each.index)
+            else Item(each.digest, f"{each.scan} axis {each.axis}", each.index, each.holds)
             for each in self.slices
         ]
 

@@ -35,11 +35,13 @@ class Item:
     digest : of its image's content, by which it is known again in later rounds
     scan : what it belongs to; near-duplicate images share one
     z : index along the scan's slice axis, None for a 2-D image, which is then a near-duplicate of its whole scan
+    holds : whether a class is in it; one that holds none tells of no Dice
     """
 
     digest: str
     scan: str = ""
     z: int | None = None
+    holds: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def hold_back(
     -------
     Parts
         Each further choice is one that leaves out the fewest neighbours, then one that its digest and the seed decide;
-        none is made that would leave fewer than two to train.
+        none is made that would leave fewer than two to train. At least one slice holds a class where it can be so: if
+        need be one more is held back than the fraction says.
     """
     held = {i for i, item in enumerate(items) if item.digest in set(locked)}
     wanted = 0 if len(items) < FEWEST or fraction <= 0 else max(1, round(fraction * len(items)))
@@ -90,12 +93,13 @@ def hold_back(
         draw = hashlib.sha256(f"{seed} {items[i].digest}".encode()).hexdigest()
         return len(left_out(held | {i})), draw
 
-    while len(held) < wanted:
+    while wanted:
         free = [i for i in range(len(items)) if i not in held]
         fitting = [i for i in free if len(items) - len(held) - 1 - len(left_out(held | {i})) >= 2]
-        if not fitting:
+        telling = [] if any(items[i].holds for i in held) else [i for i in fitting if items[i].holds]
+        if not telling and (len(held) >= wanted or not fitting):
             break
-        held.add(min(fitting, key=rank))
+        held.add(min(telling or fitting, key=rank))
     beside = left_out(held)
     train = tuple(i for i in range(len(items)) if i not in held and i not in beside)
     return Parts(train, tuple(sorted(held)), tuple(sorted(beside)))
@@ -196,7 +200,8 @@ class Gate:
         """Return how the change compares with the noise, as the end of a sentence that starts with the verdict."""
         n, few = self.holding, self.holding < TELLING
         if n == 1:
-            return ", on a single slice: there is no interval, and only a large change means anything."
+            which = "on a single slice" if self.n == 1 else "on the only slice that holds a class"
+            return f", {which}: there is no interval, and only a large change means anything."
         if self.verdict in ("better", "worse"):
             return f", by more than the {n} slices differ" + (": a rough idea, they are few." if few else " by chance.")
         if self.verdict == "no clear difference":

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from napari_llm4seg.engine.gate import FEWEST, TOLERANCE, Item, compare, hold_back, near
 from napari_llm4seg.engine.scores import Score
 
-ITEMS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 30)), min_size=0, max_size=14, unique=True).map(
-    lambda rows: [Item(f"{scan}{z}", scan, z) for scan, z in rows]
-)
+ITEMS = st.lists(
+    st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.booleans()),
+    min_size=0,
+    max_size=14,
+    unique_by=lambda row: row[:2],
+).map(lambda rows: [Item(f"{scan}{z}", scan, z, holds) for scan, z, holds in rows])
 
 
 @given(ITEMS, st.floats(0, 0.9), st.integers(0, 3), st.sets(st.integers(0, 13)), st.integers(0, 5))
@@ -53,6 +56,17 @@ def test_what_was_held_back_stays_so_when_more_comes() -> None:
     later = hold_back(more, locked=held)
     assert held <= {more[i].digest for i in later.held_back}
     assert len(later.held_back) == 6
+
+
+def test_one_that_holds_something_is_held_back_where_there_is_one() -> None:
+    empty = [Item(str(z), "ct", z, holds=False) for z in range(0, 40, 5)]
+    for seed in range(5):
+        parts = hold_back([*empty, Item("organ", "ct", 60)], seed=seed)
+        assert 8 in parts.held_back
+        assert len(parts.held_back) == 2
+    assert len(hold_back(empty).held_back) == 2
+    later = hold_back([*empty, Item("organ", "ct", 60)], locked={"0", "5"})
+    assert later.held_back == (0, 1, 8), "one more, as the two that are locked tell nothing"
 
 
 def test_near_duplicate_images_go_together() -> None:
