@@ -150,17 +150,24 @@ class Gate:
         return after - before > 2 * TOLERANCE * scores.extent(self.before)
 
     @property
+    def noise_known(self) -> bool:
+        """Whether enough slices hold a class for an interval: with three or fewer it is a range at best."""
+        return self.low is not None and self.holding > scores.RANGE_UP_TO
+
+    @property
     def beyond_noise(self) -> bool:
-        """Whether the interval lies on one side of 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether the interval, where there is one, lies on one side of 0."""
+        if not self.noise_known or self.low is None or self.high is None:
+            return False
+        return self.low > 0 or self.high < 0
 
     @property
     def verdict(self) -> Verdict:
         """What the figures bear.
 
-        "better" and "worse" where Dice changed by more than the noise: by more than the tolerance too, with fewer than
-        ``TELLING`` slices. "perhaps" where it changed by more than the tolerance but the slices cannot tell it from
-        noise; also worse where classes that are not there are marked.
+        "better" and "worse" where Dice changed by more than the noise, as four slices or more tell it: by more than the
+        tolerance too, with fewer than ``TELLING``. "perhaps" where it changed by more than the tolerance but the slices
+        cannot tell it from noise; also worse where classes that are not there are marked.
         """
         change = self.difference
         large = abs(change) > TOLERANCE
@@ -216,7 +223,7 @@ class Gate:
             return self.trust()
         figures = f"held-back Dice {scores.pooled(self.before):.3f} -> {scores.pooled(self.after):.3f}"
         if self.low is not None and self.high is not None:
-            kind = "from" if self.n <= scores.RANGE_UP_TO else "95 % interval"
+            kind = "95 % interval" if self.noise_known else "from"
             figures += f", difference {self.difference:+.3f}, {kind} {self.low:+.3f} to {self.high:+.3f}"
         return f"{self.trust()} ({figures})"
 
@@ -244,7 +251,7 @@ class Gate:
             "dice_is": "mean over images" if alone else "pooled over slices",
             "difference": self.difference if self.holding else None,
             "interval": None if self.low is None else [self.low, self.high],
-            "interval_is": None if self.low is None else "range" if self.n <= scores.RANGE_UP_TO else "95 %",
+            "interval_is": None if self.low is None else "95 %" if self.noise_known else "range",
             "hd95_before": hd95[0] if hd95 else None,
             "hd95_after": hd95[1] if hd95 else None,
             "hd95_unit": self.before[0].unit if self.n else None,

@@ -102,10 +102,12 @@ def test_without_held_back_slices_nothing_is_claimed() -> None:
         ([0.80], [0.95], "perhaps better"),
         ([0.80], [0.785], "perhaps worse"),
         ([0.80], [0.795], "no clear difference"),
-        ([0.80, 0.70, 0.75], [0.85, 0.78, 0.77], "better"),
+        ([0.80, 0.70, 0.75], [0.85, 0.78, 0.77], "perhaps better"),
+        ([0.80, 0.70, 0.75, 0.8], [0.85, 0.78, 0.77, 0.83], "better"),
+        ([0.80, 0.70, 0.75, 0.8], [0.75, 0.67, 0.71, 0.78], "worse"),
         ([0.80, 0.70, 0.75], [0.85, 0.78, 0.74], "perhaps better"),
         ([0.80, 0.70, 0.75], [0.795, 0.695, 0.745], "no clear difference"),
-        ([0.80, 0.70, 0.75], [0.78, 0.69, 0.73], "worse"),
+        ([0.80, 0.70, 0.75], [0.78, 0.69, 0.73], "perhaps worse"),
         ([0.80, 0.70, 0.75], [0.90, 0.50, 0.75], "perhaps worse"),
         ([0.80] * 6, [0.795, 0.794, 0.796, 0.795, 0.795, 0.793], "worse"),
         ([0.80] * 6, [0.805, 0.806, 0.804, 0.805, 0.805, 0.807], "better"),
@@ -162,6 +164,10 @@ def test_words_tell_a_loss_from_what_may_be_chance() -> None:
     assert clear.trust() == "Worse, by more than the 6 slices differ by chance."
     few = compare(scores(0.8, 0.7), scores(0.7, 0.71))
     assert few.trust() == "Perhaps worse: Dice fell, but 2 slices are too few to tell it from chance."
+    assert "from -0.100 to +0.010" in few.words()
+    some = compare(scores(0.8, 0.7, 0.8, 0.7), scores(0.7, 0.6, 0.71, 0.61))
+    assert some.trust() == "Worse, by more than the 4 slices differ: a rough idea, they are few."
+    assert "95 % interval" in some.words()
 
 
 def test_classes_that_are_not_there_are_told_and_warned_of_where_they_are_many() -> None:

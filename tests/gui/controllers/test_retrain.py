@@ -19,7 +19,7 @@ from napari_llm4seg.jobs import InlineRunner
 
 BETTER = {
     "n": 2,
-    "verdict": "better",
+    "verdict": "perhaps better",
     "worse": False,
     "dice_before": 0.84,
     "dice_after": 0.91,
@@ -28,7 +28,7 @@ BETTER = {
     "hd95_after": 3.2,
     "hd95_unit": "mm",
     "remarks": ["No distance: class absent in 1 -> 0 slices"],
-    "trust": "Better, by more than the 2 slices differ: a rough idea, they are few.",
+    "trust": "Perhaps better: Dice rose, but 2 slices are too few to tell it from chance.",
     "words": "Better.",
 }
 WORSE = {**BETTER, "verdict": "worse", "worse": True, "dice_after": 0.7, "interval": [-0.2, -0.08], "trust": "Worse."}
@@ -260,7 +260,7 @@ def test_before_and_after_are_shown_with_what_changes_here(room):
         "HD95 5.1 → 3.2 mm",
         "No distance: class absent in 1 → 0 slices",
     )
-    assert "Better" in verdict.words
+    assert "better" in verdict.words
     change = next(each for each in room.bench.viewer.layers if "what the new model changes" in each.name)
     grid = room.bench.scan.data[1] / 255 > 0.5
     added = int((grid & (before[1] == 0)).sum())
