@@ -200,7 +200,9 @@ def in_words(report: dict[str, Any]) -> list[str]:
     ]
     if gate["hd95_before"] is not None:
         unit = {"pixel": "pixels"}.get(gate["hd95_unit"], gate["hd95_unit"])
-        lines.append(f"  held-back HD95 {gate['hd95_before']:.2f} -> {gate['hd95_after']:.2f} {unit}")
+        figures = f"  held-back HD95 {gate['hd95_before']:.2f} -> {gate['hd95_after']:.2f} {unit}"
+        bounds = gate["hd95_interval"]
+        lines.append(figures + (f", difference from {bounds[0]:+.2f} to {bounds[1]:+.2f}" if bounds else ""))
     lines += [f"  {remark}" for remark in gate["remarks"]]
     if report["n_left_out"]:
         lines.append(f"  {report['n_left_out']} slices beside a held-back one were left out")

@@ -254,6 +254,7 @@ class Gate:
             "interval_is": None if self.low is None else "95 %" if self.noise_known else "range",
             "hd95_before": hd95[0] if hd95 else None,
             "hd95_after": hd95[1] if hd95 else None,
+            "hd95_interval": list(scores.distance_interval(self.before, self.after) or ()) or None,
             "hd95_unit": self.before[0].unit if self.n else None,
             "strays": list(self.strays),
             "slices": scores.as_rows(self.before, self.after),

@@ -79,7 +79,11 @@ def with_scores(checkpoint: Checkpoint, gate: Gate) -> Checkpoint:
         return checkpoint
     found = gate.as_dict()
     scores = {key: found[key] for key in ("n", "dice_before", "dice_after", "interval", "hd95_after", "hd95_unit")}
-    scores = {key: round(value, 4) if isinstance(value, float) else value for key, value in scores.items()}
+    scores = {
+        key: round(value, 4) if isinstance(value, float) else value
+        for key, value in scores.items()
+        if value is not None
+    }
     scores["how"] = f"Dice {found['dice_is']}, that were held back from training, at their own resolution"
     card = checkpoint.config.card.model_copy(update={"scores": scores})
     return replace(checkpoint, config=checkpoint.config.model_copy(update={"card": card}))

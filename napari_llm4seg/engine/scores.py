@@ -104,10 +104,17 @@ def interval(before: Sequence[Score], after: Sequence[Score], seed: int = 0) -> 
     """Return bounds of the difference of ``pooled`` (after less before), None with fewer than two telling slices."""
     if holding(before) < 2:
         return None
-    n = len(before)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64)
-    found = _dice(after, draws) - _dice(before, draws)
-    low, high = np.nanpercentile(found, (0, 100) if n <= RANGE_UP_TO else (2.5, 97.5))
+    draws = _draws(len(before), seed)
+    return _bounds(_dice(after, draws) - _dice(before, draws), len(before))
+
+
+def _draws(n: int, seed: int) -> Counts:
+    """Return how often each of ``n`` slices is in each resample (R, n)."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64)
+
+
+def _bounds(differences: Counts, n: int) -> tuple[float, float]:
+    low, high = np.nanpercentile(differences, (0, 100) if n <= RANGE_UP_TO else (2.5, 97.5))
     return float(low), float(high)
 
 
@@ -132,16 +139,32 @@ def extent(scores: Sequence[Score]) -> int:
 
 def distances(before: Sequence[Score], after: Sequence[Score]) -> tuple[float, float] | None:
     """Return the mean HD95 before and after over the slices and classes that have one both times; None without any."""
-    pairs = [
-        pair
-        for old, new in zip(before, after, strict=True)
-        for pair in zip(old.distances, new.distances, strict=True)
-        if None not in pair
-    ]
-    if not pairs:
+    sums, counts = _both(before, after)
+    if not counts.sum():
         return None
-    means = np.mean(np.array(pairs, float), axis=0)
+    means = sums.sum(axis=0) / counts.sum()
     return float(means[0]), float(means[1])
+
+
+def distance_interval(before: Sequence[Score], after: Sequence[Score], seed: int = 0) -> tuple[float, float] | None:
+    """Return bounds of the difference of those means, drawn as for Dice; None with fewer than two slices for it."""
+    sums, counts = _both(before, after)
+    if np.count_nonzero(counts) < 2:
+        return None
+    draws = _draws(len(before), seed)
+    drawn = draws @ counts
+    changes = draws @ (sums[:, 1] - sums[:, 0])
+    return _bounds(np.divide(changes, drawn, out=np.full_like(drawn, np.nan), where=drawn > 0), len(before))
+
+
+def _both(before: Sequence[Score], after: Sequence[Score]) -> tuple[Counts, Counts]:
+    """Return each slice's sums (n, 2) of the distances that are there both times, and how many (n,) those are."""
+    pairs = [
+        [pair for pair in zip(old.distances, new.distances, strict=True) if None not in pair]
+        for old, new in zip(before, after, strict=True)
+    ]
+    sums = np.array([np.sum(np.array(each, float).reshape(-1, 2), axis=0) for each in pairs]).reshape(-1, 2)
+    return sums, np.array([len(each) for each in pairs], float)
 
 
 def as_rows(before: Sequence[Score], after: Sequence[Score]) -> list[dict[str, Any]]:

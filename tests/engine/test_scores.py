@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_llm4seg.engine.scores import Score, as_rows, distances, extent, interval, of_rows, pooled, stray
+from napari_llm4seg.engine.scores import (
+    Score,
+    as_rows,
+    distance_interval,
+    distances,
+    extent,
+    interval,
+    of_rows,
+    pooled,
+    stray,
+)
 
 
 def score(hits: object, said: object, true: object, name: str = "", alone: bool = False, **more: object) -> Score:
@@ -153,6 +163,12 @@ def test_distances_are_compared_where_there_is_one_both_times() -> None:
     new = [replace(each, distances=(value,)) for each, value in zip(before, (3.0, None, 1.0), strict=True)]
     assert distances(old, new) == (5.0, 3.0)
     assert distances(old[1:], new[1:]) is None
+    assert distance_interval(old, new) is None, "a single slice has one both times"
+    two = [replace(each, distances=(value, 1.0)) for each, value in zip(before[:2], (4.0, 8.0), strict=True)]
+    three = [replace(each, distances=(value, 1.0)) for each, value in zip(before[:2], (5.0, 2.0), strict=True)]
+    assert distances(two, three) == (3.5, 2.25)
+    assert distance_interval(two, three) == (-3.0, 0.5)
+    assert distance_interval([], []) is None
     assert [each.hd95 for each in old] == [5.0, 7.0, None]
 
 

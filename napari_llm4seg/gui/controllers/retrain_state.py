@@ -138,16 +138,20 @@ def figures(gate: Mapping[str, Any]) -> tuple[str, ...]:
     if not n:
         return ()
     lines = ["Held back: 1 slice" if n == 1 else f"Held back: {n} slices"]
-    before, after, interval = gate.get("dice_before"), gate.get("dice_after"), gate.get("interval")
+    before, after = gate.get("dice_before"), gate.get("dice_after")
     if before is not None and after is not None:
-        spread = f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""
-        lines.append(f"Dice {before:.2f} → {after:.2f}{spread}")
+        lines.append(f"Dice {before:.2f} → {after:.2f}{_between(gate.get('interval'), 2)}")
     before, after = gate.get("hd95_before"), gate.get("hd95_after")
     if before is not None and after is not None:
-        unit = {"mm": "mm", "pixel": "px"}.get(str(gate.get("hd95_unit")), "")
-        lines.append(f"HD95 {before:.1f} → {after:.1f} {unit}".rstrip())
+        unit = {"mm": " mm", "pixel": " px"}.get(str(gate.get("hd95_unit")), "")
+        lines.append(f"HD95 {before:.1f} → {after:.1f}{unit}{_between(gate.get('hd95_interval'), 1)}")
     # versions that were kept before there were remarks have none
     return (*lines, *(str(remark).replace("->", "→") for remark in gate.get("remarks", ())))
+
+
+def _between(interval: Sequence[float] | None, digits: int) -> str:
+    """Return the bounds of a difference in brackets, nothing where there are none."""
+    return f" ({interval[0]:+.{digits}f} to {interval[1]:+.{digits}f})" if interval else ""
 
 
 def _row(version: Version, current: int) -> VersionRow:

@@ -26,6 +26,7 @@ BETTER = {
     "interval": [0.02, 0.11],
     "hd95_before": 5.1,
     "hd95_after": 3.2,
+    "hd95_interval": [-3.0, 0.2],
     "hd95_unit": "mm",
     "remarks": ["No distance: class absent in 1 -> 0 slices"],
     "trust": "Perhaps better: Dice rose, but 2 slices are too few to tell it from chance.",
@@ -34,7 +35,7 @@ BETTER = {
 WORSE = {**BETTER, "verdict": "worse", "worse": True, "dice_after": 0.7, "interval": [-0.2, -0.08], "trust": "Worse."}
 PERHAPS = {**WORSE, "verdict": "perhaps worse", "interval": [-0.2, 0.01], "trust": "Perhaps worse."}
 # as versions hold it that were kept before pixels were counted
-OLD = {key: value for key, value in BETTER.items() if key not in ("remarks", "trust")}
+OLD = {key: value for key, value in BETTER.items() if key not in ("remarks", "trust", "hd95_interval")}
 
 
 class FakeTrainer:
@@ -257,7 +258,7 @@ def test_before_and_after_are_shown_with_what_changes_here(room):
     assert verdict.lines == (
         "Held back: 2 slices",
         "Dice 0.84 → 0.91 (+0.02 to +0.11)",
-        "HD95 5.1 → 3.2 mm",
+        "HD95 5.1 → 3.2 mm (-3.0 to +0.2)",
         "No distance: class absent in 1 → 0 slices",
     )
     assert "better" in verdict.words
