@@ -13,6 +13,7 @@ from napari_llm4seg.errors import InputError
 from napari_llm4seg.gui.controllers.ports import MaskInfo
 from napari_llm4seg.gui.controllers.review_ports import Classes
 from napari_llm4seg.gui.grid import SliceGrid, grid_shape
+from napari_llm4seg.gui.image_layers import ImageLayers
 from napari_llm4seg.gui.layers import (
     CHANGE,
     KEY,
@@ -53,6 +54,10 @@ class NapariReview:
         self._on_move: Callable[[], None] | None = None
         self._bound: list[str] = []
         self._change: Labels | None = None
+        self._images = ImageLayers(viewer)
+        self.is_image, self.image_of = self._images.is_image, self._images.of_file
+        self.add_image, self.show_alone = self._images.add, self._images.show_alone
+        self.take_tool = self._images.take_tool
 
     def masks(self) -> list[MaskInfo]:
         return self._masks.masks()

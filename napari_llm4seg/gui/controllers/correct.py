@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_llm4seg.corrections import Restored
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers.carrying import Carrier
 from napari_llm4seg.gui.controllers.correct_state import Facts, present
@@ -13,6 +14,7 @@ from napari_llm4seg.gui.controllers.corrected import CorrectedSlices
 from napari_llm4seg.gui.controllers.earlier import EarlierSession
 from napari_llm4seg.gui.controllers.follower import Follower
 from napari_llm4seg.gui.controllers.homes import AUTOMATIC, ProjectChoice
+from napari_llm4seg.gui.controllers.image_set import ImageSet
 from napari_llm4seg.gui.controllers.ports import MaskInfo, Runner
 from napari_llm4seg.gui.controllers.review_ports import ReviewPort, Stack
 from napari_llm4seg.gui.controllers.saving import Saver
@@ -22,6 +24,15 @@ from napari_llm4seg.gui.views.abstract.common import Message
 from napari_llm4seg.gui.views.abstract.correct import CorrectView
 
 CONFIRM, NEXT, TOGGLE = "K", "N", "H"
+_OPEN = "Open a scan and press Segment, or add a labels layer: its slices are corrected here."
+_SEGMENT = "This scan has no mask yet: press Segment, or add a labels layer."
+
+
+def read_image(path: Path) -> Sequence[Any]:
+    """Read an image file."""
+    from napari_llm4seg.io import read
+
+    return [read(path)]
 
 
 class CorrectController(CorrectedSlices):
@@ -33,7 +44,8 @@ class CorrectController(CorrectedSlices):
     port : ReviewPort
     view : CorrectView
     make_runner : callable() -> Runner
-        Called four times: looking at masks, recognising scans, carrying projects in and out, and suggesting slices.
+        Called five times: looking at masks, recognising scans, carrying projects in and out, suggesting slices, and
+        reading images.
     settings : Settings
     post : callable(callable)
         Runs its argument in the window's thread.
@@ -41,6 +53,8 @@ class CorrectController(CorrectedSlices):
         Runs its argument in the window's thread a moment later, once for several calls within that moment.
     aside : callable(callable), optional
         Runs what the disk may hold up; in a thread of its own by default.
+    read : callable(Path) -> list of Volume, optional
+        Reads an image file, in a job.
     """
 
     def __init__(
@@ -53,15 +67,17 @@ class CorrectController(CorrectedSlices):
         post: Callable[[Callable[[], None]], Any],
         soon: Callable[[Callable[[], None]], Any],
         aside: Callable[[Callable[[], None]], Any] | None = None,
+        read: Callable[[Path], Sequence[Any]] | None = None,
     ) -> None:
         self.session, self.view, self.settings = session, view, settings
-        looker, saver_runner, carrier_runner, thinker = (make_runner() for _ in range(4))
+        looker, saver_runner, carrier_runner, thinker, reader = (make_runner() for _ in range(5))
         choice = ProjectChoice(Path(settings.project) if settings.project else None, settings.apart)
-        saver = Saver(saver_runner, post, self._render, lambda held: self._earlier.found(held), choice, aside)
+        saver = Saver(saver_runner, post, self._render, self._found, choice, aside)
         follower = Follower(saver, looker, thinker, soon, self._say, lambda: self._earlier.mask_known(), self._render)
         super().__init__(port, saver, follower)
         self._carrier = Carrier(saver, carrier_runner, self._say, self._render)
         self._earlier = EarlierSession(session, port, saver, follower, self._follow, self._render)
+        self._images = ImageSet(session, port, saver, follower, reader, read or read_image, self._say)
         self._hint = ""
         self._masks: tuple[MaskInfo, ...] = ()
         self._closed = False
@@ -74,6 +90,7 @@ class CorrectController(CorrectedSlices):
         self.view.attach(self)
         self.port.connect(self._layers_changed, self._edited, self._render)
         self._taken = self.port.bind({CONFIRM: self.confirm, NEXT: self.go_to_next, TOGGLE: self.toggle_mask})
+        self.session.mask_changed.connect(self._mask_chosen)
         for signal in self._signals():
             signal.connect(self._follow)
         self._layers_changed()
@@ -85,31 +102,33 @@ class CorrectController(CorrectedSlices):
         self._follower.take_edits()
         self._closed = True
         self.port.disconnect()
+        self.session.mask_changed.disconnect(self._mask_chosen)
         for signal in self._signals():
             signal.disconnect(self._follow)
+        self._images.close()
         self._follower.close()
         self._carrier.close()
         self.saver.close()
 
     def _signals(self) -> tuple[Any, ...]:
         session = self.session
-        return session.mask_changed, session.scan_changed, session.result_changed, session.busy_changed
+        return session.scan_changed, session.result_changed, session.busy_changed
 
     # ------------------------------------------------------------------ which mask
 
     def _layers_changed(self) -> None:
         self._masks = tuple(self.port.masks())
         known = [mask.id for mask in self._masks]
-        if self.session.mask_id not in known and known:
+        if self.session.mask_id not in known:
             # without the Segment dock nobody else sees to it
-            self.session.mask_id = known[-1]
+            self.session.mask_id = known[-1] if known else None
         self._follow()
 
     def _follow(self, _: object = None) -> None:
         """Take up the session's mask, or its scan alone while there is no mask."""
         if self._closed:
             return
-        mask = self.session.mask_id
+        mask = self._meant()
         stack = self._stack
         if stack is not None and (mask != stack.id or stack.problem()):
             self._put_down(stack)
@@ -117,7 +136,31 @@ class CorrectController(CorrectedSlices):
             self._take_up(mask)
         elif self.reviewing is not None and not self.session.busy:
             self._follower.look()
+        self._see_to_arrival()
         self._render()
+
+    def _meant(self) -> str | None:
+        """Return the mask to correct: the session's, but of single images that of the chosen image, if it has one."""
+        mask, scan = self._mask(self.session.mask_id), self.session.scan_id
+        if mask is None or mask.n_slices > 1 or mask.scan_id in (None, scan):
+            return self.session.mask_id
+        if scan is None or not self.port.is_image(scan):
+            return self.session.mask_id
+        own = [each.id for each in self._masks if each.scan_id == scan]
+        if own:
+            self.session.mask_id = own[-1]
+        return own[-1] if own else None
+
+    def _mask(self, mask_id: str | None) -> MaskInfo | None:
+        return next((mask for mask in self._masks if mask.id == mask_id), None)
+
+    def _mask_chosen(self, _: object = None) -> None:
+        """Turn to the image of a mask that was chosen; the other way round it is the image that decides."""
+        self._masks = tuple(self.port.masks())
+        mask = self._mask(self.session.mask_id)
+        if mask is not None and mask.n_slices == 1 and mask.scan_id is not None:
+            self.session.scan_id = mask.scan_id
+        self._follow()
 
     def _put_down(self, stack: Stack) -> None:
         """Leave a mask: another one was chosen, or the layer was closed or resized."""
@@ -145,10 +188,12 @@ class CorrectController(CorrectedSlices):
             self.saver.set_classes(stack.classes())
         self._follower.take_up(stack)
         self.saver.follow(stack.scan, stack.axis)
+        if len(stack) == 1:
+            self.port.take_tool(stack)
 
     def _follow_scan(self) -> None:
         """Without a mask the scan alone is enough to know what an earlier session left."""
-        self._hint = "Open a scan and press Segment, or add a labels layer: its slices are corrected here."
+        self._hint = _OPEN if self.session.scan_id is None or not self._masks else _SEGMENT
         try:
             scan = self.port.scan(self.session.scan_id) if self.session.scan_id is not None else None
         except LLM4SegError:
@@ -162,9 +207,27 @@ class CorrectController(CorrectedSlices):
         if self._closed or mask != self.session.mask_id:
             return
         if stack is None or stack.problem():
-            self._follow()
+            self._mask_chosen()  # also where its image was left for another
             return
         self._follower.touched(stack)
+
+    def _found(self, held: Mapping[int, Restored]) -> None:
+        """What the project holds of the scan has become known."""
+        self._earlier.found(held)
+        self._see_to_arrival()
+
+    def _see_to_arrival(self) -> None:
+        """Give an image that was gone to from here its mask: that of before, or else the model's."""
+        if not self._images.arriving() or self.saver.home is None or self._closed:
+            return
+        if self._stack is not None:
+            self._images.arrived()
+        elif self._earlier.offer:
+            self._images.arrived()
+            self._earlier.restore()
+        elif not self.session.busy:
+            self._images.arrived()
+            self.session.segment_wanted.emit()
 
     # ------------------------------------------------------------------ what a person does
 
@@ -173,12 +236,16 @@ class CorrectController(CorrectedSlices):
         self._follow()
 
     def show_slice(self, z: int) -> None:
-        if self._stack is not None and 0 <= z < len(self._stack):
+        if self._images.row() is not None:
+            self._images.go(z)
+        elif self._stack is not None and 0 <= z < len(self._stack):
             self.port.show(self._stack, z)
 
     def go_to_next(self) -> None:
-        if self._follower.suggestion is not None:
-            self.show_slice(self._follower.suggestion.z)
+        row = self._images.row()
+        suggestion = row.suggestion if row is not None else self._follower.suggestion
+        if suggestion is not None:
+            self.show_slice(suggestion.z)
 
     def toggle_mask(self) -> None:
         if self._stack is not None and not self._stack.problem():
@@ -255,6 +322,7 @@ class CorrectController(CorrectedSlices):
                     hint=self._hint,
                     states=reviewing.states() if reviewing is not None else (),
                     here=self.here(),
+                    row=self._images.row(),
                     suggestion=follower.suggestion,
                     enough=follower.enough,
                     looking=follower.opening,

@@ -9,13 +9,14 @@ from pathlib import Path
 from napari_llm4seg.corrections.review import SliceState
 from napari_llm4seg.corrections.suggest import Suggestion
 from napari_llm4seg.gui.controllers.homes import AUTOMATIC, ProjectChoice, folder_title
+from napari_llm4seg.gui.controllers.image_set import Row
 from napari_llm4seg.gui.controllers.ports import MaskInfo
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message
 from napari_llm4seg.gui.views.abstract.correct import CorrectState, OfferState, ProjectState, StripState
 
 KEYS = (
-    ("K", "confirm the slice on show, or take that back"),
-    ("N", "go to the suggested slice"),
+    ("K", "confirm the slice or image on show, or take that back"),
+    ("N", "go to the suggested one"),
     ("H", "hide or show the mask"),
     ("Shift+R", "retrain"),
 )
@@ -24,13 +25,17 @@ PARTIAL = "Only what you drew in an edited slice counts: scribble where the mask
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that decides what is shown; ``here`` None: no slice of the stack's own is on the screen."""
+    """Everything that decides what is shown; ``here`` None: no slice of the stack's own is on the screen.
+
+    ``row`` are the images that a single image lies among.
+    """
 
     masks: tuple[MaskInfo, ...] = ()
     mask: str | None = None
     hint: str = ""
     states: tuple[SliceState, ...] = ()
     here: int | None = None
+    row: Row | None = None
     suggestion: Suggestion | None = None
     enough: bool = False
     looking: bool = False
@@ -56,16 +61,13 @@ def present(facts: Facts) -> CorrectState:
         masks=tuple(Choice(item.id, item.name, f"{item.name}\n{item.words}") for item in facts.masks),
         mask=facts.mask,
         hint="" if facts.states else hint,
-        strip=StripState(
-            facts.states,
-            -1 if facts.here is None else facts.here,
-            -1 if facts.suggestion is None or len(facts.states) < 2 else facts.suggestion.z,
-        ),
+        strip=_strip(facts),
         counts=_counts(facts),
         next_words=_next_words(facts),
         next_tooltip=_next_tooltip(facts),
         go=_go(facts),
         confirm=_confirm(facts),
+        drawn=bool(facts.states),
         partial=facts.partial,
         partial_tooltip=PARTIAL,
         offer=_offer(facts),
@@ -75,41 +77,72 @@ def present(facts: Facts) -> CorrectState:
     )
 
 
+def _strip(facts: Facts) -> StripState:
+    if facts.row is not None:
+        next_one = _suggested(facts)
+        return StripState(
+            facts.row.marks, facts.row.here, -1 if next_one is None else next_one.z, facts.row.names, "Images"
+        )
+    here = -1 if facts.here is None else facts.here
+    return StripState(
+        facts.states, here, -1 if facts.suggestion is None or len(facts.states) < 2 else facts.suggestion.z
+    )
+
+
+def _suggested(facts: Facts) -> Suggestion | None:
+    return facts.row.suggestion if facts.row is not None else facts.suggestion
+
+
+def _several(facts: Facts) -> bool:
+    return facts.row is not None or len(facts.states) > 1
+
+
+def _named(facts: Facts, z: int) -> str:
+    """Return a slice, or an image, in words."""
+    return facts.row.names[z] if facts.row is not None else f"slice {z}"
+
+
 def _counts(facts: Facts) -> str:
-    if not facts.states:
+    marks = facts.row.marks if facts.row is not None else facts.states
+    if not marks:
         return ""
-    found = Counter(facts.states)
-    if len(facts.states) == 1:
-        return {"untouched": "not corrected", "edited": "edited", "confirmed": "confirmed"}[facts.states[0]]
-    return f"{found['edited']} edited · {found['confirmed']} confirmed · {len(facts.states)} slices"
+    found, things = Counter(marks), "images" if facts.row is not None else "slices"
+    if len(marks) == 1:
+        return {"untouched": "not corrected", "edited": "edited", "confirmed": "confirmed"}[marks[0]]
+    return f"{found['edited']} edited · {found['confirmed']} confirmed · {len(marks)} {things}"
 
 
 def _next_words(facts: Facts) -> str:
-    if len(facts.states) < 2:
+    if not _several(facts):
         return ""
-    if facts.suggestion is None:
-        return "every slice is edited or confirmed"
-    if facts.enough:
+    suggestion = _suggested(facts)
+    if suggestion is None:
+        return f"every {'image' if facts.row is not None else 'slice'} is edited or confirmed"
+    if facts.row is None and facts.enough:
         return "further correction buys little"
-    return f"slice {facts.suggestion.z}: {facts.suggestion.reason}"
+    return f"{_named(facts, suggestion.z)}: {suggestion.reason}"
 
 
 def _next_tooltip(facts: Facts) -> str:
-    if facts.suggestion is None or len(facts.states) < 2:
+    suggestion = _suggested(facts)
+    if suggestion is None or not _several(facts):
         return ""
-    which = f"slice {facts.suggestion.z}: {facts.suggestion.reason}"
-    if facts.enough:
+    which = f"{_named(facts, suggestion.z)}: {suggestion.reason}"
+    if facts.row is None and facts.enough:
         return f"What is left would gain next to nothing of what the first correction did. Most is to gain in {which}."
     return f"Most is to gain by correcting {which}"
 
 
 def _go(facts: Facts) -> ButtonState:
-    visible = len(facts.states) > 1
-    if facts.suggestion is None:
-        return ButtonState(False, "There is no slice left to suggest.", "Go there", visible)
-    if facts.suggestion.z == facts.here:
+    visible, suggestion = _several(facts), _suggested(facts)
+    if suggestion is None:
+        return ButtonState(False, "There is nothing left to suggest.", "Go there", visible)
+    name = _named(facts, suggestion.z)
+    if facts.row is not None:
+        return ButtonState(True, f"Open {name} and segment it (N)", "Go there", visible)
+    if suggestion.z == facts.here:
         return ButtonState(False, "The suggested slice is on the screen.", "Go there", visible)
-    return ButtonState(True, f"Show slice {facts.suggestion.z} (N)", "Go there", visible)
+    return ButtonState(True, f"Show {name} (N)", "Go there", visible)
 
 
 def _confirm(facts: Facts) -> ButtonState:
@@ -119,9 +152,10 @@ def _confirm(facts: Facts) -> ButtonState:
     if facts.here is None:
         reason = "The scan is seen in 3-D or cut another way; a click on the strip shows one of these slices."
         return ButtonState(False, reason, "Confirm")
+    this = "This image" if len(facts.states) == 1 else f"Slice {facts.here}"
     if facts.states[facts.here] == "confirmed":
-        return ButtonState(True, f"Slice {facts.here} is confirmed; take that back (K)", "Unconfirm")
-    return ButtonState(True, f"Slice {facts.here} is right as it is: it counts as an annotation too (K)", "Confirm")
+        return ButtonState(True, f"{this} is confirmed; take that back (K)", "Unconfirm")
+    return ButtonState(True, f"{this} is right as it is: it counts as an annotation too (K)", "Confirm")
 
 
 def _offer(facts: Facts) -> OfferState:

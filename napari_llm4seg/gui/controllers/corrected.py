@@ -55,10 +55,7 @@ class CorrectedSlices:
 
     def count(self) -> int:
         """Return how many corrected slices would train or judge: of this scan, or of all single images."""
-        project = self.saver.project
-        if project is not None and self.scans() is None:
-            return len(project.store.records())
-        return self.saver.kept
+        return self.saver.kept + (self.saver.others if self.scans() is None else 0)
 
     def writes(self) -> int:
         return self.saver.writes
@@ -67,7 +64,7 @@ class CorrectedSlices:
         return self.saver.pending == 0
 
     def scans(self) -> list[str] | None:
-        single = self._stack is not None and len(self._stack) == 1
+        single = self.saver.image is not None or (self._stack is not None and len(self._stack) == 1)
         return None if single or self.saver.entry is None else [self.saver.entry.id]
 
     def untouched(self) -> list[int]:

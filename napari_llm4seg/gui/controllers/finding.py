@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_llm4seg.config import ClassSpec
-from napari_llm4seg.corrections import Restored, ScanEntry, Writer
+from napari_llm4seg.corrections import Restored, SampleStore, ScanEntry, Writer
+from napari_llm4seg.corrections.review import SliceState
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.gui.controllers.homes import (
     AUTOMATIC,
@@ -21,7 +21,7 @@ from napari_llm4seg.gui.controllers.homes import (
     ProjectChoice,
     bring_in,
     earlier_project,
-    image_folder,
+    image_file,
     own_home,
     shared_home,
     siblings,
@@ -42,7 +42,7 @@ class Put:
 
     image: Callable[[], Array] | None = None
     labels: Array | None = None
-    state: str = "edited"
+    state: SliceState = "edited"
     annotated: Array | None = None
     written: str = ""
     model: str = ""
@@ -52,8 +52,9 @@ class Put:
 class Opened:
     """A scan that was recognised: its project, None while there is none, and what that holds of it.
 
-    ``images`` are the files that a single image lies among, ``trouble`` is why nothing can be written, ``said`` what a
-    person should know.
+    ``images`` are the files that a single image lies among, ``marks`` what was corrected of the project's images,
+    ``others`` how many slices of its other scans. ``trouble`` is why nothing can be written, ``said`` what a person
+    should know.
     """
 
     digest: str
@@ -62,6 +63,8 @@ class Opened:
     entry: ScanEntry | None = None
     restored: Mapping[int, Restored] = field(default_factory=dict)
     images: tuple[Path, ...] = ()
+    marks: Mapping[Path, SliceState] = field(default_factory=dict)
+    others: int = 0
     trouble: str = ""
     said: str = ""
 
@@ -122,8 +125,8 @@ def find(wanted: Wanted, create: bool) -> Opened:
     digest = wanted.digest or scan_digest(scan)
     home = shared_home(scan, wanted.axis, wanted.choice) or own_home(scan, digest)
     earlier = earlier_project(home, scan, digest)
-    single = image_folder(scan, wanted.axis) is not None
-    images = siblings(Path(os.path.abspath(str(scan.metadata["source_path"])))) if single else ()
+    single = image_file(scan, wanted.axis)
+    images = siblings(single) if single is not None else ()
     nothing = Opened(digest, home, images=images)
     if not create and earlier is None and not (home.folder / PROJECT).is_file():
         return nothing
@@ -144,10 +147,18 @@ def find(wanted: Wanted, create: bool) -> Opened:
     entry = project.store.scan_for(scan, digest=digest)
     said = bring_in(project.store, entry, earlier) if earlier is not None and not trouble else ""
     restored = project.store.restore(entry, wanted.axis)
+    others = sum(record.scan != entry.id for record in project.store.records())
+    held = replace(nothing, restored=restored, marks=_marks(project.store) if single else {}, others=others)
     if trouble:
         project.release()
-        return replace(nothing, restored=restored, trouble=trouble)
-    return replace(nothing, project=project, entry=entry, restored=restored, said=said)
+        return replace(held, trouble=trouble)
+    return replace(held, project=project, entry=entry, said=said)
+
+
+def _marks(store: SampleStore) -> dict[Path, SliceState]:
+    """Return what was done with the single images of a project, by their files."""
+    files = {scan.id: Path(scan.source) for scan in store.scans() if scan.grid[0] == 1 and scan.source}
+    return {files[record.scan]: record.state for record in store.records() if record.scan in files and not record.axis}
 
 
 def offer_words(restored: Mapping[int, Restored]) -> str:

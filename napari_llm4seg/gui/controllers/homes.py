@@ -54,21 +54,20 @@ class Home:
     images: Path | None = None
 
 
-def image_folder(scan: Volume, axis: int = 0) -> Path | None:
-    """Return the folder that a single image was read from; None for a stack, and for what came from no file."""
+def image_file(scan: Volume, axis: int = 0) -> Path | None:
+    """Return the file that a single image was read from; None for a stack, and for what came from no file."""
     source = str(scan.metadata.get("source_path") or "")
-    if axis or scan.n_slices > 1 or not source:
-        return None
-    return Path(os.path.abspath(source)).parent
+    return None if axis or scan.n_slices > 1 or not source else Path(os.path.abspath(source))
 
 
 def shared_home(scan: Volume, axis: int, choice: ProjectChoice) -> Home | None:
     """Return the project that a scan shares with others; None where it has one of its own."""
     if choice.folder is not None:
         return Home(choice.folder, choice.folder.name)
-    images = image_folder(scan, axis)
-    if images is None or choice.apart:
+    file = image_file(scan, axis)
+    if file is None or choice.apart:
         return None
+    images = file.parent
     kind = stated(scan.metadata)  # a folder of test files may hold images of every kind
     title = folder_title(images) + (f", {kind}" if kind else "")
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-")

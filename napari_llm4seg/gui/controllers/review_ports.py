@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -120,6 +121,21 @@ class ReviewPort(Protocol):
 
     def scan(self, scan_id: str) -> Volume:
         """Return an image layer as a volume; raises ``InputError`` where it is none."""
+
+    def is_image(self, scan_id: str) -> bool:
+        """Return whether that is the layer of a single image, not of a stack."""
+
+    def image_of(self, path: Path) -> str | None:
+        """Return the layer of the single image that was read from ``path``, if it is open."""
+
+    def add_image(self, volumes: Sequence[Volume]) -> str:
+        """Add what was read from an image file; return its (first) layer's identifier."""
+
+    def show_alone(self, scan_id: str) -> None:
+        """Hide other single images and their masks, show this one with its own, and fit the view."""
+
+    def take_tool(self, stack: Stack) -> None:
+        """Go on in the mask of an image with the tool, brush and label that the one before was drawn with."""
 
     def make_mask(self, scan_id: str, classes: Classes) -> str:
         """Add an empty mask on a scan and return its identifier."""

@@ -10,10 +10,11 @@ from typing import Any
 
 from napari_llm4seg.config import ClassSpec
 from napari_llm4seg.corrections import Record, Restored, ScanEntry
+from napari_llm4seg.corrections.review import SliceState
 from napari_llm4seg.errors import Cancelled, InputError, one_line
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.finding import Opened, Put, Wanted, as_before, find, hand, in_a_thread, same_voxels
-from napari_llm4seg.gui.controllers.homes import Home, ProjectChoice, shared_home
+from napari_llm4seg.gui.controllers.homes import Home, ProjectChoice, image_file, shared_home
 from napari_llm4seg.gui.controllers.ports import Runner
 from napari_llm4seg.gui.controllers.projects import Project
 from napari_llm4seg.gui.views.abstract.common import Message
@@ -40,6 +41,15 @@ class Saver:
         Which project; by default a volume has one of its own, and the single images of a folder share one.
     aside : callable(callable), optional
         Runs what the disk may hold up, by default in a thread of its own.
+
+    Attributes
+    ----------
+    images : tuple of Path
+        The files that a single image lies among, itself one of them.
+    marks : dict of Path to state
+        What was done with the single images of the open project.
+    others : int
+        Corrected slices of the open project's other scans.
     """
 
     def __init__(
@@ -60,6 +70,8 @@ class Saver:
         self.message: Message | None = None
         self.writes = 0
         self.images: tuple[Path, ...] = ()
+        self.marks: dict[Path, SliceState] = {}
+        self.others = 0
         self._scan: Volume | None = None
         self._axis = 0
         self._classes: tuple[ClassSpec, ...] = ()
@@ -123,6 +135,11 @@ class Saver:
         return self.home.folder if self.home is not None else None
 
     @property
+    def image(self) -> Path | None:
+        """The file of the single image that is followed; None where it is a stack, or came from no file."""
+        return image_file(self._scan, self._axis) if self._scan is not None else None
+
+    @property
     def pending(self) -> int:
         """Slices that are not on the disk yet."""
         writer = self.project.writer if self.project is not None else None
@@ -154,6 +171,7 @@ class Saver:
     def _let_go(self) -> None:
         """Give the project back."""
         project, self.project = self.project, None
+        self.marks, self.others = {}, 0
         if project is not None:
             project.written.disconnect(self._written)
             project.trouble.disconnect(self._troubled)
@@ -215,6 +233,7 @@ class Saver:
         if opened.trouble:
             self._refused_at = time.monotonic()
         self._take(opened.project)
+        self.marks, self.others = dict(opened.marks), opened.others
         if self.project is not None:
             self._known, self._earlier = set(opened.restored), dict(opened.restored)
             if opened.said:
@@ -272,8 +291,17 @@ class Saver:
             try:
                 kept = hand(writer, self.entry, z, self._axis, what)
                 (self._known.add if kept else self._known.discard)(z)
+                self._mark(what)
             except InputError as error:
                 self.message = words.failure(error, "Keeping the correction")
+
+    def _mark(self, what: Put) -> None:
+        """Take note of what was done with a single image."""
+        if self.image is not None:
+            if what.image is None:
+                self.marks.pop(self.image, None)
+            else:
+                self.marks[self.image] = what.state
 
     def _tell_classes(self) -> None:
         """Let the project know the mask's classes; what contradicts is said once and the corrections kept all the same.

@@ -80,6 +80,7 @@ class SegmentController:
             (self.session.busy_changed, self._render_again),
             (self.session.scan_changed, self._render_again),
             (self.session.model_wanted, self._model_wanted),
+            (self.session.segment_wanted, self.segment_all),
         )
         self._loader.start()
         self._render()

@@ -69,7 +69,7 @@ class Session:
     ``classes_changed`` with that of one whose classes were named or coloured anew. ``masks_changed`` is emitted when
     labels layers came, went or were renamed, ``painted_changed`` when another label of the mask is painted from now on.
     ``model_wanted`` is emitted with a ``ModelEntry`` and its predictor, or None where it is not loaded yet: the Segment
-    dock chooses it as if a person had.
+    dock chooses it as if a person had. ``segment_wanted`` asks that dock to segment the scan.
     """
 
     scan_changed = Signal(object)
@@ -84,6 +84,7 @@ class Session:
     painted_changed = Signal()
     busy_changed = Signal(str)
     model_wanted = Signal(object, object)
+    segment_wanted = Signal()
 
     def __init__(self) -> None:
         self.docks: set[str] = set()

@@ -85,7 +85,7 @@ class CorrectWidget(QWidget):
             label.setBuddy(widget)
             grid.addWidget(label, at, 0)
             grid.addWidget(widget, at, 1)
-        self.strip_title = grid.itemAtPosition(1, 0).widget()
+        self.strip_title: Any = grid.itemAtPosition(1, 0).widget()
         grid.addWidget(self.counts_line, 2, 1)
         grid.addWidget(self.next_title, 3, 0)
         grid.addWidget(self.next_line, 3, 1)
@@ -171,6 +171,7 @@ class CorrectWidget(QWidget):
             widget.setVisible(shown)
         for part in (self.next_line, self.next_title):
             part.setVisible(several)
+        self.strip_title.setText(state.strip.title)
         self.strip.show_state(state.strip)
         self.counts_line.show_text(state.counts)
         if several:
@@ -178,9 +179,9 @@ class CorrectWidget(QWidget):
         show_words(self.hint, state.hint)
         show_button(self.go_button, state.go)
         show_button(self.confirm_button, state.confirm)
-        self.confirm_button.setVisible(shown)
+        self.confirm_button.setVisible(state.drawn)
         self.go_button.setVisible(several)
-        self.partial_box.setVisible(shown)
+        self.partial_box.setVisible(state.drawn)
         self.partial_box.setChecked(state.partial)
         self.partial_box.setToolTip(state.partial_tooltip)
         self._show_offer(state.offer)

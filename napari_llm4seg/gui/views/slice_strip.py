@@ -44,6 +44,7 @@ class SliceStrip(QWidget):
         if state == self._state:
             return
         self._state = state
+        self.setAccessibleName(state.title)
         self.setAccessibleDescription(self.words(state.here) if state.here >= 0 else "")
         self.update()
 
@@ -78,7 +79,8 @@ class SliceStrip(QWidget):
 
     def words(self, z: int) -> str:
         """Return a slice and its state in words."""
-        text = f"Slice {z}: {_WORDS[self._state.marks[z]]}"
+        name = self._state.names[z] if self._state.names else f"Slice {z}"
+        text = f"{name}: {_WORDS[self._state.marks[z]]}"
         if z == self._state.suggested:
             text += ", suggested next"
         return text + (", on the screen" if z == self._state.here else "")

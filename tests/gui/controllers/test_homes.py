@@ -10,7 +10,7 @@ import pytest
 from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.gui.controllers import homes
 from napari_llm4seg.gui.controllers.finding import Wanted, find
-from napari_llm4seg.gui.controllers.homes import ProjectChoice, folder_title, image_folder, shared_home, siblings
+from napari_llm4seg.gui.controllers.homes import ProjectChoice, folder_title, image_file, shared_home, siblings
 from napari_llm4seg.gui.controllers.projects import projects_folder
 from napari_llm4seg.volume import Volume
 
@@ -53,7 +53,7 @@ def test_images_of_stated_kinds_are_kept_apart(tmp_path):
 
 def test_a_relative_path_is_the_same_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert image_folder(image("a.png")) == tmp_path
+    assert image_file(image("a.png")) == tmp_path / "a.png"
     assert folder_title(Path("/")) == "/"
     assert folder_title(Path("/data")) == "data"
 

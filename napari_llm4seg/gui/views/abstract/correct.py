@@ -13,11 +13,16 @@ SliceMark = Literal["untouched", "edited", "confirmed"]
 
 @dataclass(frozen=True)
 class StripState:
-    """The slices along the stack: ``here`` is on the screen, ``suggested`` is to come next; -1 where there is none."""
+    """The slices along the stack: ``here`` is on the screen, ``suggested`` is to come next; -1 where there is none.
+
+    Of a folder's images these are the images, with their ``names``; ``title`` says which of both.
+    """
 
     marks: tuple[SliceMark, ...] = ()
     here: int = -1
     suggested: int = -1
+    names: tuple[str, ...] = ()
+    title: str = "Slices"
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class ProjectState:
 class CorrectState:
     """Everything that part of the dock shows at one moment; ``hint`` stands in the place of slices that are not there.
 
-    ``keys`` are (key, what it does), for the foot of the dock.
+    ``drawn`` says that there is a mask to draw in. ``keys`` are (key, what it does), for the foot of the dock.
     """
 
     masks: tuple[Choice, ...] = ()
@@ -61,6 +66,7 @@ class CorrectState:
     next_tooltip: str = ""
     go: ButtonState = field(default_factory=ButtonState)
     confirm: ButtonState = field(default_factory=ButtonState)
+    drawn: bool = False
     partial: bool = False
     partial_tooltip: str = ""
     offer: OfferState = field(default_factory=OfferState)

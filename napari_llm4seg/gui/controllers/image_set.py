@@ -1,0 +1,137 @@
+"""The single images of a folder as one row: each one click away, what was done with it, which to correct next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_llm4seg.corrections import Suggester, Suggestion
+from napari_llm4seg.corrections.review import SliceState
+from napari_llm4seg.corrections.suggest import Evidence
+from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.follower import Follower
+from napari_llm4seg.gui.controllers.ports import Runner
+from napari_llm4seg.gui.controllers.review_ports import ReviewPort
+from napari_llm4seg.gui.controllers.saving import Saver
+from napari_llm4seg.gui.state.session import Session
+from napari_llm4seg.gui.views.abstract.common import Message
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the dock shows of the images: ``here`` is on the screen."""
+
+    names: tuple[str, ...]
+    marks: tuple[SliceState, ...]
+    here: int
+    suggestion: Suggestion | None = None
+
+
+class ImageSet:
+    """Goes from one image of a folder, or of a chosen project, to another.
+
+    Parameters
+    ----------
+    session : Session
+    port : ReviewPort
+    saver : Saver
+        Knows the image that is followed, the files it lies among and what was corrected of them.
+    follower : Follower
+    reader : Runner
+    read : callable(Path) -> list of Volume
+        Reads an image file; called in jobs.
+    say : callable(Message)
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        port: ReviewPort,
+        saver: Saver,
+        follower: Follower,
+        reader: Runner,
+        read: Callable[[Path], Sequence[Any]],
+        say: Callable[[Message], None],
+    ) -> None:
+        self._session, self._port, self._saver, self._follower = session, port, saver, follower
+        self._reader, self._read, self._say = reader, read, say
+        self._paths: tuple[Path, ...] = ()
+        self._evidence: dict[Path, Evidence] = {}
+        self._going_to: str | None = None
+
+    def close(self) -> None:
+        if self._reader.current is not None:
+            self._reader.current.cancel()
+
+    # ------------------------------------------------------------------ what there is
+
+    def row(self) -> Row | None:
+        """Return the images as they are now; None while it is no single image among others that is followed."""
+        image, saver = self._saver.image, self._saver
+        if image is None:
+            return None
+        if saver.images:  # known once the image was recognised; until then those of the one before stand
+            more = sorted(path for path in saver.marks if path not in set(saver.images))
+            self._paths = (*saver.images, *more)
+        if image not in self._paths or len(self._paths) < 2:
+            return None
+        marks = self._marks(saver.marks, image)
+        here = self._paths.index(image)
+        return Row(tuple(path.name for path in self._paths), marks, here, self._next(marks, here))
+
+    def _marks(self, known: Mapping[Path, SliceState], image: Path) -> tuple[SliceState, ...]:
+        reviewing = self._follower.reviewing
+        now = dict(known)
+        if reviewing is not None and len(reviewing.states()) == 1:
+            now[image] = reviewing.states()[0]
+            seen = reviewing.stack.evidence().get(0)
+            if seen is not None:
+                self._evidence[image] = seen
+        return tuple(now.get(path, "untouched") for path in self._paths)
+
+    def _next(self, marks: tuple[SliceState, ...], here: int) -> Suggestion | None:
+        """Return which image to correct next: of those alike the first after this one."""
+        suggester = Suggester(len(marks), stack=False)
+        suggester.note({i: self._evidence[path] for i, path in enumerate(self._paths) if path in self._evidence})
+        done = {i for i, mark in enumerate(marks) if mark != "untouched"} | {here}
+        ranked = suggester.rank(done)
+        best = [each for each in ranked if each.gain == ranked[0].gain]
+        return min(best, key=lambda each: (each.z - here) % len(marks), default=None)
+
+    # ------------------------------------------------------------------ going there
+
+    def go(self, number: int) -> None:
+        """Show image ``number``: its layer where it is open, else its file."""
+        if not 0 <= number < len(self._paths):
+            return
+        path = self._paths[number]
+        if path == self._saver.image:
+            return
+        known = self._port.image_of(path)
+        if known is not None:
+            self._arrive(known)
+            return
+
+        def failed(error: BaseException) -> None:
+            self._say(words.failure(error, f"Opening {path.name}"))
+
+        self._reader.start(
+            lambda ctx: self._read(path),
+            on_result=lambda volumes: self._arrive(self._port.add_image(volumes)),
+            on_error=failed,
+        )
+
+    def _arrive(self, scan_id: str) -> None:
+        self._going_to = scan_id
+        self._port.show_alone(scan_id)
+        self._session.scan_id = scan_id
+
+    def arriving(self) -> bool:
+        """Return whether the image on show was gone to from here and has not been seen to yet."""
+        return self._going_to is not None and self._going_to == self._session.scan_id
+
+    def arrived(self) -> None:
+        """Take note that the image has its mask, or is about to."""
+        self._going_to = None

@@ -1,0 +1,234 @@
+"""Single images of one folder, corrected one after another: real layers and files, no window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_llm4seg.corrections import SampleStore
+from napari_llm4seg.corrections.suggest import Evidence
+from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
+from napari_llm4seg.gui.controllers.projects import projects_folder
+from napari_llm4seg.gui.layer_tuples import layers_of
+from napari_llm4seg.gui.layers import layer_id, own_metadata
+from napari_llm4seg.gui.results import begin
+from napari_llm4seg.io import read, write
+from napari_llm4seg.volume import Volume
+
+NAMES = ("a (2).png", "a (10).png", "b.png", "c.png")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    found = tmp_path / "busi" / "images"
+    found.mkdir(parents=True)
+    for seed, name in enumerate(NAMES):
+        data = np.random.default_rng(seed).integers(0, 255, (1, 1, 12 + seed, 14), np.uint8)
+        write(found / name, Volume(data))
+    return found
+
+
+@pytest.fixture
+def bench(fakes, correct_bench, folder):
+    made = opened(fakes, correct_bench, folder)
+    yield made
+    made.controller.close()
+
+
+def opened(fakes, correct_bench, folder, name="a (10).png"):
+    """Return a bench whose first image was opened from its file; what the Segment dock does is done by hand."""
+    from napari.layers import Layer
+
+    class Images(correct_bench.Bench):
+        def __init__(self):
+            viewer = ViewerModel()
+            (item,) = layers_of([read(folder / name)])
+            viewer.add_layer(Layer.create(*item))
+            viewer.layers[-1].name = "ct"
+            super().__init__(fakes, viewer)
+            self.asked = []
+            self.session.segment_wanted.connect(lambda: self.asked.append(self.session.scan_id))
+
+        def segment(self, unsure=0.5):
+            scan = next(each for each in self.viewer.layers if layer_id(each) == self.session.scan_id)
+            result = begin(self.viewer, scan, ResultSpec("lesion-v1", "a" * 64, ((1, "lesion", "#E69F00"),)))
+            labels = np.zeros(scan.data.shape[:2], np.uint8)
+            labels[3:8, 4:9] = 1
+            result.write(SlicePart(0, labels, None, Evidence(unsure, 0.2, (0.15,))))
+            result.finish({})
+            self.session.result_id = self.session.mask_id = result.id
+            made = next(layer for layer in self.viewer.layers if layer_id(layer) == result.id)
+            return made
+
+        def shown(self):
+            return [layer.name for layer in self.viewer.layers if layer.visible]
+
+    return Images()
+
+
+def test_the_strip_shows_the_images_of_the_folder(bench, folder):
+    state = bench.state
+    assert state.strip.title == "Images"
+    assert state.strip.names == NAMES, "by number, the mask's own name aside"
+    assert state.strip.marks == ("untouched",) * 4
+    assert state.strip.here == 1
+    assert state.project.line == "images of busi/images"
+    assert str(folder) in state.project.tooltip
+    assert not state.drawn
+    assert "no mask" in state.confirm.tooltip
+    layer = bench.segment()
+    assert bench.state.counts == "0 edited · 0 confirmed · 4 images"
+    layer.brush_size = 1
+    bench.paint(layer, 3, 4, label=1)
+    assert bench.state.strip.marks == ("untouched",) * 4, "that pixel was the lesion's already"
+    bench.paint(layer, 0, 0, label=1)
+    assert bench.state.strip.marks[1] == "edited"
+    bench.controller.confirm()
+    assert bench.state.counts == "0 edited · 1 confirmed · 4 images"
+    assert bench.state.confirm.text == "Unconfirm"
+    assert bench.state.confirm.tooltip.startswith("This image")
+
+
+def test_corrections_of_one_folder_come_together_in_one_project(bench):
+    first = bench.segment()
+    bench.paint(first, 0, 0, label=1)
+    project = bench.controller.project
+    assert bench.controller.count() == 1
+    bench.controller.go_to_next()
+    assert bench.controller.project is project, "it stays open, and so does what hangs on it"
+    assert bench.state.strip.here == 2
+    assert bench.asked == [bench.session.scan_id], "the next image is segmented"
+    bench.segment()
+    bench.controller.confirm()
+    assert bench.controller.count() == 2
+    assert bench.controller.scans() is None, "all of the project's images train"
+    assert bench.written() == {0: "confirmed"}
+    assert bench.state.strip.marks == ("untouched", "edited", "confirmed", "untouched")
+    (folder,) = projects_folder().iterdir()
+    with SampleStore.open(folder, read_only=True) as store:
+        assert store.name == "images of busi/images"
+        assert [(scan.name, len(store.records(scan))) for scan in store.scans()] == [("b", 1), ("ct", 1)]
+
+
+def test_next_goes_round_and_skips_what_was_corrected(bench):
+    bench.segment()
+    bench.controller.confirm()
+    seen = []
+    for _ in range(3):
+        bench.controller.go_to_next()
+        seen.append(bench.state.strip.here)
+        bench.segment()
+        bench.controller.confirm()
+    assert seen == [2, 3, 0]
+    assert bench.state.next_words == "every image is edited or confirmed"
+    assert not bench.state.go.enabled
+
+
+def test_an_image_known_to_be_unsure_comes_before_those_not_looked_at(bench):
+    bench.segment(unsure=0.2)
+    bench.controller.show_slice(3)
+    bench.segment(unsure=0.9)
+    bench.controller.show_slice(0)
+    bench.segment(unsure=0.1)
+    assert bench.state.strip.suggested == 3
+    assert bench.state.next_words == "c.png: unsure edge (90%)"
+    assert bench.state.go.tooltip == "Open c.png and segment it (N)"
+    bench.controller.go_to_next()
+    bench.controller.confirm()
+    assert bench.state.strip.suggested != 3
+
+
+def test_going_back_shows_the_open_layers_again(bench):
+    first = bench.segment()
+    first.mode, first.brush_size = "paint", 3
+    bench.viewer.layers.selection.active = first
+    bench.paint(first, 0, 0, label=1)
+    bench.controller.show_slice(2)
+    assert bench.shown() == ["b"]
+    second = bench.segment()
+    assert (second.mode, second.brush_size) == ("paint", 3), "the tool goes along"
+    layers = len(bench.viewer.layers)
+    bench.controller.show_slice(1)
+    assert len(bench.viewer.layers) == layers
+    assert bench.session.mask_id == layer_id(first)
+    assert bench.shown() == ["ct", "ct · seg · lesion-v1"]
+    assert bench.state.strip.here == 1
+    assert len(bench.asked) == 1
+    bench.paint(first, 0, 1, label=1)
+    assert bench.written() == {0: "edited"}
+
+
+def test_an_image_that_was_closed_comes_back_with_its_mask(bench):
+    first = bench.segment()
+    bench.paint(first, 0, 0, label=1)
+    bench.written()
+    corrected = first.data.copy()
+    bench.controller.show_slice(2)
+    for layer in list(bench.viewer.layers)[:2]:
+        bench.viewer.layers.remove(layer)
+    bench.controller.show_slice(1)
+    assert bench.state.offer.text == "", "who goes there by the strip need not be asked"
+    mask = next(layer for layer in bench.viewer.layers if own_metadata(layer).get("scan") == bench.session.scan_id)
+    assert np.array_equal(mask.data, corrected)
+    assert bench.state.strip.marks[1] == "edited"
+    assert len(bench.asked) == 1, "a mask was there, so nothing is segmented"
+
+
+def test_a_mask_chosen_by_hand_brings_its_image(bench):
+    first = bench.segment()
+    bench.controller.show_slice(2)
+    assert bench.state.hint.startswith("This scan has no mask yet")
+    assert not bench.state.drawn
+    bench.session.mask_id = None
+    bench.session.mask_id = layer_id(first)
+    assert bench.state.strip.here == 1
+    bench.controller.show_slice(2)
+    bench.paint(first, 0, 0, label=1)  # the layer is selected in napari's own list
+    assert bench.state.strip.here == 1
+    assert bench.written() == {0: "edited"}, "no edit is lost"
+
+
+def test_an_image_waits_for_the_run_before_it(bench):
+    bench.segment()
+    bench.session.busy = "'a' is being segmented."
+    bench.controller.show_slice(2)
+    assert bench.asked == []
+    bench.session.busy = ""
+    assert bench.asked == [bench.session.scan_id]
+    bench.session.busy = "again"
+    bench.session.busy = ""
+    assert len(bench.asked) == 1
+
+
+def test_a_file_that_is_gone_is_said(bench, folder):
+    (folder / "b.png").unlink()
+    bench.segment()
+    bench.controller.show_slice(2)
+    assert "b.png" in bench.state.message.text
+    assert bench.state.strip.here == 1
+
+
+def test_a_chosen_project_shows_its_images_of_other_folders_too(bench, fakes, correct_bench, folder, tmp_path):
+    bench.segment()
+    bench.controller.confirm()
+    bench.controller.new_project(tmp_path / "study")
+    assert bench.written() == {0: "confirmed"}
+    elsewhere = tmp_path / "other"
+    elsewhere.mkdir()
+    write(elsewhere / "z.png", Volume(np.full((1, 1, 12, 14), 9, np.uint8)))
+    other = opened(fakes, correct_bench, elsewhere, "z.png")
+    assert other.state.project.line == "study"
+    assert other.state.strip.names == ("z.png", "a (10).png")
+    assert other.state.strip.marks == ("untouched", "confirmed")
+    assert other.controller.count() == 1
+    other.controller.close()
+
+
+def test_one_for_each_scan_has_no_row_of_others_corrections(bench):
+    bench.segment()
+    bench.controller.confirm()
+    bench.controller.own_project()
+    assert bench.state.project.line == "this scan's own"
+    assert bench.state.strip.title == "Images", "the folder's other images are one click away all the same"
+    assert bench.controller.count() == 1
