@@ -64,9 +64,9 @@ class Correction:
         return voxel_digest(self.image).hex()
 
     @cached_property
-    def holds(self) -> bool:
-        """Whether anything is annotated in it but background."""
-        return bool((~self._unknown & (self.labels != 0)).any())
+    def size(self) -> int:
+        """Number of pixels that are annotated as something but background."""
+        return int(np.count_nonzero(~self._unknown & (self.labels != 0)))
 
     @property
     def _unknown(self) -> Array:
@@ -131,9 +131,9 @@ class Corrections:
             found = groups_of(np.stack([thumbnail(each.volume) for each in alone]))
             groups = {id(each): group for each, group in zip(alone, found, strict=True)}
         return [
-            Item(each.digest, f"group {groups[id(each)]}", holds=each.holds)
+            Item(each.digest, f"group {groups[id(each)]}", size=each.size)
             if each.alone
-            else Item(each.digest, f"{each.scan} axis {each.axis}", each.index, each.holds)
+            else Item(each.digest, f"{each.scan} axis {each.axis}", each.index, each.size)
             for each in self.slices
         ]
 

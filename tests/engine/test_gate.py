@@ -14,11 +14,11 @@ from napari_llm4seg.engine.gate import FEWEST, TOLERANCE, Item, compare, hold_ba
 from napari_llm4seg.engine.scores import Score
 
 ITEMS = st.lists(
-    st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.booleans()),
+    st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.integers(0, 9)),
     min_size=0,
     max_size=14,
     unique_by=lambda row: row[:2],
-).map(lambda rows: [Item(f"{scan}{z}", scan, z, holds) for scan, z, holds in rows])
+).map(lambda rows: [Item(f"{scan}{z}", scan, z, size) for scan, z, size in rows])
 
 
 @given(ITEMS, st.floats(0, 0.9), st.integers(0, 3), st.sets(st.integers(0, 13)), st.integers(0, 5))
@@ -59,7 +59,7 @@ def test_what_was_held_back_stays_so_when_more_comes() -> None:
 
 
 def test_one_that_holds_something_is_held_back_where_there_is_one() -> None:
-    empty = [Item(str(z), "ct", z, holds=False) for z in range(0, 40, 5)]
+    empty = [Item(str(z), "ct", z, size=0) for z in range(0, 40, 5)]
     for seed in range(5):
         parts = hold_back([*empty, Item("organ", "ct", 60)], seed=seed)
         assert 8 in parts.held_back
@@ -67,6 +67,18 @@ def test_one_that_holds_something_is_held_back_where_there_is_one() -> None:
     assert len(hold_back(empty).held_back) == 2
     later = hold_back([*empty, Item("organ", "ct", 60)], locked={"0", "5"})
     assert later.held_back == (0, 1, 8), "one more, as the two that are locked tell nothing"
+
+
+def test_the_first_few_of_a_stack_are_of_the_larger_half() -> None:
+    sizes = (4, 900, 30, 1000, 0, 800, 5, 700, 20, 600, 3, 650)
+    stack = [Item(str(z), "ct", 10 * z, size) for z, size in enumerate(sizes)]
+    chosen = {hold_back(stack, 0.25, seed=seed).held_back for seed in range(20)}
+    assert all(sizes[i] >= 600 for parts in chosen for i in parts)
+    assert len(chosen) > 5, "which of them is drawn"
+    many = [i for seed in range(20) for i in hold_back(stack, 0.5, seed=seed).held_back]
+    assert any(sizes[i] < 100 for i in many)
+    images = [Item(str(i), f"group {i}", size=size) for i, size in enumerate(sizes)]
+    assert any(sizes[i] < 100 for seed in range(20) for i in hold_back(images, 0.25, seed=seed).held_back)
 
 
 def test_near_duplicate_images_go_together() -> None:

@@ -151,7 +151,8 @@ def figures(gate: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _between(interval: Sequence[float] | None, digits: int) -> str:
     """Return the bounds of a difference in brackets, nothing where there are none."""
-    return f" ({interval[0]:+.{digits}f} to {interval[1]:+.{digits}f})" if interval else ""
+    text = f" ({interval[0]:+.{digits}f} to {interval[1]:+.{digits}f})" if interval else ""
+    return text.replace("-", "−")
 
 
 def _row(version: Version, current: int) -> VersionRow:

@@ -258,7 +258,7 @@ def test_before_and_after_are_shown_with_what_changes_here(room):
     assert verdict.lines == (
         "Held back: 2 slices",
         "Dice 0.84 → 0.91 (+0.02 to +0.11)",
-        "HD95 5.1 → 3.2 mm (-3.0 to +0.2)",
+        "HD95 5.1 → 3.2 mm (−3.0 to +0.2)",
         "No distance: class absent in 1 → 0 slices",
     )
     assert "better" in verdict.words
