@@ -17,7 +17,7 @@ from napari_llm4seg.corrections import SampleStore, ScanEntry
 from napari_llm4seg.digests import voxel_digest
 from napari_llm4seg.engine.data import IGNORE, Samples
 from napari_llm4seg.engine.duplicates import groups_of, thumbnail
-from napari_llm4seg.engine.gate import Item
+from napari_llm4seg.engine.held_back import Item
 from napari_llm4seg.engine.volumes import LoadedVolume, load_volume
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.io import read
@@ -124,7 +124,7 @@ class Corrections:
             raise InputError("There is no corrected slice to train on; correct or confirm at least one.")
 
     def items(self) -> list[Item]:
-        """Return the slices as ``gate.hold_back`` takes them; images of their own by near-duplicate group."""
+        """Return the slices as ``held_back.hold_back`` takes them; images of their own by near-duplicate group."""
         alone = [each for each in self.slices if each.alone]
         groups: dict[int, int] = {}
         if alone:

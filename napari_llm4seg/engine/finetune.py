@@ -14,7 +14,8 @@ from napari_llm4seg.config import FinetuneConfig, FitConfig
 from napari_llm4seg.engine.corrections import Correction, Corrections
 from napari_llm4seg.engine.features import FeatureCache
 from napari_llm4seg.engine.fit import Event, FitResult, fit, make_fabric
-from napari_llm4seg.engine.gate import Gate, Parts, compare, hold_back
+from napari_llm4seg.engine.gate import Gate, compare
+from napari_llm4seg.engine.held_back import Parts, hold_back
 from napari_llm4seg.engine.judge import judge
 from napari_llm4seg.engine.resume import Data
 from napari_llm4seg.engine.round import replayed, timed, training_facts, with_scores
@@ -41,7 +42,7 @@ class Finetuned:
         A new one; the old one is untouched.
     gate : Gate
         Scores of the held-back slices before and after.
-    split : gate.Parts
+    split : Parts
         Which of the slices trained, were held back or left out, by number.
     history : list of dict
         A row per validation, as ``fit`` gives it.

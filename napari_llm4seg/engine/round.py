@@ -10,7 +10,8 @@ from napari_llm4seg.checkpoint import Checkpoint
 from napari_llm4seg.config import FinetuneConfig, FitConfig
 from napari_llm4seg.engine.corrections import Corrections
 from napari_llm4seg.engine.fit import FitResult
-from napari_llm4seg.engine.gate import Gate, Parts, hold_back
+from napari_llm4seg.engine.gate import Gate
+from napari_llm4seg.engine.held_back import Parts, hold_back
 
 
 def timed(config: FinetuneConfig, taken: float) -> FitConfig:
@@ -49,7 +50,7 @@ def training_facts(
     config : FinetuneConfig
     slices : Corrections
         All of this round, by whose numbers ``split`` goes.
-    split : gate.Parts
+    split : Parts
     replay : Corrections or None
         Earlier ones that trained too.
     result : FitResult
