@@ -68,6 +68,9 @@ class NapariReview:
         scan = self._scan_of(labels, shape, scan_id)
         if SliceGrid(shape).frames > 1 or len(shape) > 3:
             raise InputError(f"'{labels.name}' has time points; split them first: right-click the layer, Split Stack.")
+        if len(shape) == 2 and layer_id(scan) == scan_id:
+            # many images are of one size: from now on this mask is known to be of this one
+            labels.metadata.setdefault(KEY, {}).setdefault("scan", scan_id)
         return NapariStack(self._viewer, labels, scan, slices_of(labels).axis if len(shape) == 3 else 0)
 
     def _scan_of(self, labels: Labels, shape: tuple[int, ...], scan_id: str | None) -> Layer:
@@ -85,12 +88,12 @@ class NapariReview:
     def scan(self, scan_id: str) -> Volume:
         return volume_from_layer(find_layer(self._viewer, scan_id, "The scan's layer is gone; choose another one."))
 
-    def make_mask(self, scan_id: str, classes: Classes) -> str:
+    def make_mask(self, scan_id: str, classes: Classes, model: str = "") -> str:
         scan = find_layer(self._viewer, scan_id, "The scan's layer is gone; choose another one.")
         layer = Labels(
             room(grid_shape(scan), np.uint8 if max((value for value, _, _ in classes), default=0) < 255 else np.uint16),
             name=free_name(self._viewer, f"{scan.name} · mask"),
-            metadata={KEY: {"scan": layer_id(scan), "scan_name": scan.name}},
+            metadata={KEY: {"scan": layer_id(scan), "scan_name": scan.name, **({"digest": model} if model else {})}},
             **(class_style(classes) if classes else {}),
             **placement(scan),
         )

@@ -138,7 +138,9 @@ class Trainer:
         """Train on the corrections of ``scans``, replay those of others, and write the checkpoint into ``out``."""
         tuner = self._loaded()
         slices, others, locked = corrections(project, scans)
-        return keep(tuner.train(slices, settings(config), replay=others, **self._how(locked, name)), slices, Path(out))
+        chosen = settings(config) or tuner.config
+        how = self._how(locked, name, chosen)
+        return keep(tuner.train(slices, chosen, replay=others, **how), slices, Path(out))
 
     def _new(
         self,
@@ -157,15 +159,21 @@ class Trainer:
 
         slices, _, locked = corrections(project, scans)
         specs = [ClassSpec.model_validate(each) for each in classes]
-        how = self._how(locked, name or "new model") | made
-        return keep(from_scratch(specs, slices, settings(config) or SCRATCH, device=device, **how), slices, Path(out))
+        chosen = settings(config) or SCRATCH
+        how = self._how(locked, name or "new model", chosen) | made
+        return keep(from_scratch(specs, slices, chosen, device=device, **how), slices, Path(out))
 
-    def _how(self, locked: frozenset[str], name: str) -> dict[str, Any]:
+    def _how(self, locked: frozenset[str], name: str, config: FinetuneConfig) -> dict[str, Any]:
         """Return what every training is given: what never trains, whom to tell, and when to end."""
+
+        def split(train: Corrections, held: Corrections) -> None:
+            # with the time there is for it all: who waits is told what is left from the first step on
+            self.tell("split", train=keys(train), held_back=keys(held), seconds=config.seconds)
+
         return {
             "locked": locked,
             "name": name or None,
-            "on_split": lambda train, held: self.tell("split", train=keys(train), held_back=keys(held)),
+            "on_split": split,
             "on_event": self._told,
             "cancel": self._cancel,
             "stop": self._stop,

@@ -67,7 +67,7 @@ def test_it_trains_and_tells_how_it_goes(owner: Owner, folders: dict[str, Path])
     assert owner.until("finished")["slices"] == 5
     owner.seen.clear()
     out = folders["root"] / "one"
-    owner.child.train(folders["project"], out, name="v2")
+    owner.child.train(folders["project"], out, name="v2", config=settings(seconds=60.0))
     assert owner.child.busy == "train"
     result = owner.until("finished")
     assert owner.child.busy == ""
@@ -75,6 +75,7 @@ def test_it_trains_and_tells_how_it_goes(owner: Owner, folders: dict[str, Path])
     assert kinds.index("split") < kinds.index("step") < kinds.index("validated") < kinds.index("finished")
     split = next(event for event in owner.seen if event["event"] == "split")
     assert (len(split["train"]), len(split["held_back"])) == (4, 1)
+    assert split["seconds"] == 60.0, "what is left is known from the first step on"
     assert result["held_back"] == [[each["scan"], each["axis"], each["index"]] for each in split["held_back"]]
     assert result["gate"]["n"] == 1
     new = Checkpoint.load(out)
@@ -106,9 +107,17 @@ def test_stop_keeps_the_best_and_cancel_keeps_nothing(owner: Owner, folders: dic
 def test_a_new_model_is_made_too(owner: Owner, folders: dict[str, Path]) -> None:
     classes = [{"value": 1, "name": "square"}]
     owner.child.train_new(
-        folders["project"], folders["root"] / "new", classes, config=settings(parts="all"), preset="tiny", layer=None
+        folders["project"],
+        folders["root"] / "new",
+        classes,
+        config=settings(parts="all", seconds=60.0),
+        preset="tiny",
+        layer=None,
     )
+    owner.seen.clear()
     assert owner.until("finished")["what"] == "new"
+    split = next(event for event in owner.seen if event["event"] == "split")
+    assert split["seconds"] == 60.0, "a new model tells how long it takes as well"
     new = Checkpoint.load(folders["root"] / "new")
     assert new.config.model.classes[0].name == "square"
     owner.child.train(folders["project"], folders["root"] / "wrong", config={"parts": "head"})

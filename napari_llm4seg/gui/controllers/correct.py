@@ -227,7 +227,7 @@ class CorrectController(CorrectedSlices):
             self._earlier.restore()
         elif not self.session.busy:
             self._images.arrived()
-            self.session.segment_wanted.emit()
+            self._images.give_mask()
 
     # ------------------------------------------------------------------ what a person does
 
@@ -333,7 +333,7 @@ class CorrectController(CorrectedSlices):
                     images=saver.home.images if saver.home is not None else None,
                     choice=saver.choice,
                     open=saver.project is not None,
-                    kept=saver.kept,
+                    kept=saver.kept + (saver.others if saver.image is not None else 0),
                     pending=saver.pending,
                     trouble=saver.trouble,
                     carrying=self._carrier.busy,

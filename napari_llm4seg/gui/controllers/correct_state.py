@@ -102,6 +102,12 @@ def _named(facts: Facts, z: int) -> str:
     return facts.row.names[z] if facts.row is not None else f"slice {z}"
 
 
+def _reasoned(facts: Facts, suggestion: Suggestion) -> str:
+    """Return which to correct next and why; that nobody has corrected it yet goes without saying."""
+    name = _named(facts, suggestion.z)
+    return f"{name}: {suggestion.reason}" if suggestion.reason else name
+
+
 def _counts(facts: Facts) -> str:
     marks = facts.row.marks if facts.row is not None else facts.states
     if not marks:
@@ -120,14 +126,14 @@ def _next_words(facts: Facts) -> str:
         return f"every {'image' if facts.row is not None else 'slice'} is edited or confirmed"
     if facts.row is None and facts.enough:
         return "further correction buys little"
-    return f"{_named(facts, suggestion.z)}: {suggestion.reason}"
+    return _reasoned(facts, suggestion)
 
 
 def _next_tooltip(facts: Facts) -> str:
     suggestion = _suggested(facts)
     if suggestion is None or not _several(facts):
         return ""
-    which = f"{_named(facts, suggestion.z)}: {suggestion.reason}"
+    which = _reasoned(facts, suggestion)
     if facts.row is None and facts.enough:
         return f"What is left would gain next to nothing of what the first correction did. Most is to gain in {which}."
     return f"Most is to gain by correcting {which}"

@@ -82,7 +82,7 @@ class EarlierSession:
         if self._follower.stack is None:
             if self._session.scan_id is None or not offer:
                 return
-            self._make_mask(self._session.scan_id)
+            self._make_mask(self._session.scan_id, max(offer.items())[1].record.model)
             self.offer = offer
         stack = self._follower.stack
         if stack is None or not offer:
@@ -94,11 +94,11 @@ class EarlierSession:
             self.offer = fitting
         self._follower.go_on_with(fitting)
 
-    def _make_mask(self, scan_id: str) -> None:
-        """Add an empty mask with the project's classes and take it up."""
+    def _make_mask(self, scan_id: str, model: str) -> None:
+        """Add an empty mask with the project's classes, for corrections of what ``model`` wrote, and take it up."""
         known = self._saver.project.store.classes if self._saver.project is not None else ()
         classes = tuple((spec.value, spec.name, spec.colour) for spec in known)
-        self._session.mask_id = self._port.make_mask(scan_id, classes)
+        self._session.mask_id = self._port.make_mask(scan_id, classes, model)
         self._follow()
 
     def start_anew(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from napari_llm4seg.corrections.suggest import Evidence
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.follower import Follower
 from napari_llm4seg.gui.controllers.ports import Runner
-from napari_llm4seg.gui.controllers.review_ports import ReviewPort
+from napari_llm4seg.gui.controllers.review_ports import Classes, ReviewPort
 from napari_llm4seg.gui.controllers.saving import Saver
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.views.abstract.common import Message
@@ -60,6 +60,7 @@ class ImageSet:
         self._paths: tuple[Path, ...] = ()
         self._evidence: dict[Path, Evidence] = {}
         self._going_to: str | None = None
+        self._by_hand: Classes = ()
 
     def close(self) -> None:
         if self._reader.current is not None:
@@ -79,7 +80,7 @@ class ImageSet:
             return None
         marks = self._marks(saver.marks, image)
         here = self._paths.index(image)
-        return Row(tuple(path.name for path in self._paths), marks, here, self._next(marks, here))
+        return Row(tuple(path.stem for path in self._paths), marks, here, self._next(marks, here))
 
     def _marks(self, known: Mapping[Path, SliceState], image: Path) -> tuple[SliceState, ...]:
         reviewing = self._follower.reviewing
@@ -98,7 +99,10 @@ class ImageSet:
         done = {i for i, mark in enumerate(marks) if mark != "untouched"} | {here}
         ranked = suggester.rank(done)
         best = [each for each in ranked if each.gain == ranked[0].gain]
-        return min(best, key=lambda each: (each.z - here) % len(marks), default=None)
+        found = min(best, key=lambda each: (each.z - here) % len(marks), default=None)
+        if found is None or self._paths[found.z] in self._evidence:
+            return found
+        return replace(found, reason="")
 
     # ------------------------------------------------------------------ going there
 
@@ -109,6 +113,8 @@ class ImageSet:
         path = self._paths[number]
         if path == self._saver.image:
             return
+        stack = self._follower.stack
+        self._by_hand = stack.classes() if stack is not None and not stack.model() else ()
         known = self._port.image_of(path)
         if known is not None:
             self._arrive(known)
@@ -135,3 +141,14 @@ class ImageSet:
     def arrived(self) -> None:
         """Take note that the image has its mask, or is about to."""
         self._going_to = None
+
+    def give_mask(self) -> None:
+        """Have the image segmented, or add an empty mask where those before were drawn by hand for want of a model.
+
+        A model that a person has trained is used whatever came before.
+        """
+        model = self._session.model
+        if self._by_hand and self._session.scan_id is not None and (model is None or model.starter):
+            self._session.mask_id = self._port.make_mask(self._session.scan_id, self._by_hand)
+        else:
+            self._session.segment_wanted.emit()

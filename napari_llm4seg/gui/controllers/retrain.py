@@ -166,6 +166,7 @@ class RetrainController:
             stage=stages.stage,
             mask=stack is not None,
             count=self.review.count(),
+            images=self.review.scans() is None,
             trouble=self.review.trouble,
             model=entry.name if entry is not None else "",
             loaded=self.session.predictor is not None,

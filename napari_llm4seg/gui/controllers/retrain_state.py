@@ -26,14 +26,15 @@ _DOING: dict[Stage, str] = {
 class Facts:
     """Everything that decides what is shown.
 
-    ``count`` corrected slices would train; ``gate`` is None while nothing was trained; ``kept`` says that it was kept
-    already, ``armed`` that a worse one was asked to be kept once.
+    ``count`` corrected slices, or ``images``, would train; ``gate`` is None while nothing was trained; ``kept`` says
+    that it was kept already, ``armed`` that a worse one was asked to be kept once.
     """
 
     parts: str = "adapters+decoder"
     stage: Stage = "idle"
     mask: bool = False
     count: int = 0
+    images: bool = False
     trouble: str = ""
     pending: int = 0
     model: str = ""
@@ -62,7 +63,8 @@ def present(facts: Facts) -> RetrainState:
     training = facts.stage == "training"
     no_train = _blocked(facts) or _no_model(facts)
     no_new = _blocked(facts) or ("" if facts.classes else "Name the classes of the mask in the Segment dock first.")
-    slices = f"{facts.count} slice{'' if facts.count == 1 else 's'}"
+    thing = "image" if facts.images else "slice"
+    slices = f"{facts.count} {thing}{'' if facts.count == 1 else 's'}"
     return RetrainState(
         parts=facts.parts,
         parts_enabled=not busy,

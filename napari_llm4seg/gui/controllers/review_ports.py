@@ -137,8 +137,11 @@ class ReviewPort(Protocol):
     def take_tool(self, stack: Stack) -> None:
         """Go on in the mask of an image with the tool, brush and label that the one before was drawn with."""
 
-    def make_mask(self, scan_id: str, classes: Classes) -> str:
-        """Add an empty mask on a scan and return its identifier."""
+    def make_mask(self, scan_id: str, classes: Classes, model: str = "") -> str:
+        """Add an empty mask on a scan and return its identifier.
+
+        ``model`` is the digest of the checkpoint whose mask is corrected there, empty where there was none.
+        """
 
     def here(self, stack: Stack) -> int | None:
         """Return the slice of ``stack`` on the screen; None while it is seen in 3-D or cut another way."""

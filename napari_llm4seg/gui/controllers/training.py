@@ -92,7 +92,6 @@ class Training:
         trainer = self._anew()
         self._load(trainer, model)
         config = FinetuneConfig.quick(parts)
-        self._limit = config.seconds
         trainer.train(project.store.folder, out, self._review.scans(), config=config.model_dump(mode="json"))
 
     def begin_new(self, project: Project, out: Path, classes: Classes, name: str, modality: str) -> None:
@@ -151,7 +150,7 @@ class Training:
             left = event.get("seconds_left")
             self._left = (float(left), time.monotonic()) if left is not None else None
         elif kind == "split":
-            self._began = time.monotonic()
+            self._began, self._limit = time.monotonic(), event.get("seconds")
         elif kind == "died":
             self._cold, self._warmed = True, None
         elif kind == "failed" and event.get("what") == "load":

@@ -127,6 +127,7 @@ class CorrectWidget(QWidget):
         self.project_line, self.saved_line = Line(), QLabel()
         self.project_button = QToolButton()
         self.project_button.setText("Project")
+        self.project_button.setStyleSheet("QToolButton { padding-right: 14px; }")  # the arrow would lie on the word
         self.project_button.setAccessibleName("Project of corrections")
         self.project_button.setToolTip("Where corrections are kept")
         self.project_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -11,8 +13,9 @@ from napari_llm4seg.corrections.suggest import Evidence
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.controllers.projects import projects_folder
 from napari_llm4seg.gui.layer_tuples import layers_of
-from napari_llm4seg.gui.layers import layer_id, own_metadata
+from napari_llm4seg.gui.layers import classes_of, layer_id, own_metadata, set_classes
 from napari_llm4seg.gui.results import begin
+from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.io import read, write
 from napari_llm4seg.volume import Volume
 
@@ -70,7 +73,7 @@ def opened(fakes, correct_bench, folder, name="a (10).png"):
 def test_the_strip_shows_the_images_of_the_folder(bench, folder):
     state = bench.state
     assert state.strip.title == "Images"
-    assert state.strip.names == NAMES, "by number, the mask's own name aside"
+    assert state.strip.names == ("a (2)", "a (10)", "b", "c"), "by number, the mask's own name aside"
     assert state.strip.marks == ("untouched",) * 4
     assert state.strip.here == 1
     assert state.project.line == "images of busi/images"
@@ -132,8 +135,8 @@ def test_an_image_known_to_be_unsure_comes_before_those_not_looked_at(bench):
     bench.controller.show_slice(0)
     bench.segment(unsure=0.1)
     assert bench.state.strip.suggested == 3
-    assert bench.state.next_words == "c.png: unsure edge (90%)"
-    assert bench.state.go.tooltip == "Open c.png and segment it (N)"
+    assert bench.state.next_words == "c: unsure edge (90%)"
+    assert bench.state.go.tooltip == "Open c and segment it (N)"
     bench.controller.go_to_next()
     bench.controller.confirm()
     assert bench.state.strip.suggested != 3
@@ -219,7 +222,7 @@ def test_a_chosen_project_shows_its_images_of_other_folders_too(bench, fakes, co
     write(elsewhere / "z.png", Volume(np.full((1, 1, 12, 14), 9, np.uint8)))
     other = opened(fakes, correct_bench, elsewhere, "z.png")
     assert other.state.project.line == "study"
-    assert other.state.strip.names == ("z.png", "a (10).png")
+    assert other.state.strip.names == ("z", "a (10)")
     assert other.state.strip.marks == ("untouched", "confirmed")
     assert other.controller.count() == 1
     other.controller.close()
@@ -232,3 +235,40 @@ def test_one_for_each_scan_has_no_row_of_others_corrections(bench):
     assert bench.state.project.line == "this scan's own"
     assert bench.state.strip.title == "Images", "the folder's other images are one click away all the same"
     assert bench.controller.count() == 1
+
+
+def test_masks_drawn_by_hand_go_on_empty_with_their_classes(bench, folder):
+    for seed, path in enumerate(folder.iterdir()):  # all of one size, as many folders hold them
+        write(path, Volume(np.random.default_rng(9 + seed).integers(0, 255, (1, 1, 13, 14), np.uint8)))
+    mine = bench.viewer.add_labels(np.zeros((13, 14), np.uint8), name="mine")
+    set_classes(mine, ((1, "cyst", "#E69F00"),))
+    bench.session.mask_id = layer_id(mine)
+    bench.paint(mine, 3, 4, label=1)
+    assert bench.state.strip.marks[1] == "edited"
+    bench.controller.go_to_next()
+    assert bench.asked == [], "whatever model is chosen, none drew the one before"
+    made = bench.viewer.layers["b · mask"]
+    assert classes_of(made) == ((1, "cyst", "#E69F00"),)
+    assert not made.data.any()
+    assert bench.session.mask_id == layer_id(made)
+    assert bench.state.strip.here == 2
+    bench.paint(made, 3, 4, label=1)
+    assert bench.state.counts.startswith("2 edited")
+    bench.session.model = ModelEntry("/versions/v1", "cyst v1", Path("/versions/v1"))
+    bench.controller.go_to_next()
+    assert bench.asked == [bench.session.scan_id], "a model of one's own segments the rest"
+
+
+def test_what_is_saved_counts_all_images_of_the_project(bench):
+    bench.segment()
+    bench.controller.confirm()
+    bench.written()
+    bench.controller._render()
+    assert bench.state.project.saved == "1 saved"
+    bench.controller.go_to_next()
+    assert bench.state.project.saved == "1 saved", "of all images of the project"
+    bench.segment()
+    bench.controller.confirm()
+    bench.written()
+    bench.controller._render()
+    assert bench.state.project.saved == "2 saved"

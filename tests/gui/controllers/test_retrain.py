@@ -219,7 +219,7 @@ def test_a_training_shows_its_curves_and_time_and_can_be_stopped(room):
     assert room.state.busy
     assert not room.state.train.enabled
     assert room.state.progress.text == "warming up"
-    room.trainer.tell({"event": "split", "train": [], "held_back": [{"digest": "f" * 64}]})
+    room.trainer.tell({"event": "split", "train": [], "held_back": [{"digest": "f" * 64}], "seconds": 7.0})
     assert room.bench.controller.project.store.held_back == {"f" * 64}
     step = {"event": "step", "epoch": 2, "epochs": 8, "loss": 0.5, "fraction": 0.25}
     room.trainer.tell(step)
@@ -426,6 +426,11 @@ def test_a_new_model_is_trained_from_the_classes_of_the_mask(room):
     scans = room.bench.controller.scans()
     made = {"modality": "", "device": "auto"}
     assert room.trainer.asked[-1] == ("new", ["liver", "spleen"], scans, "abdomen", made)
+    room.trainer.tell({"event": "split", "train": [], "held_back": [], "seconds": 105.0})
+    room.trainer.tell({"event": "step", "epoch": 3, "epochs": 300, "loss": 0.5, "fraction": 0.01})
+    assert room.state.progress.text in ("epoch 3 · 1 min 45 s left", "epoch 3 · 1 min 44 s left")
+    assert room.state.curve.loss == ((3.0, 0.5),)
+    assert room.state.stop.visible
     room.trainer.finish({"n": 0, "worse": False, "verdict": "not measured", "words": "Not measured: too few."})
     assert room.state.verdict.lines == ()
     assert "Not measured" in room.state.verdict.words
