@@ -63,11 +63,11 @@ def test_one_that_holds_something_is_held_back_where_there_is_one() -> None:
     assert later.held_back == (0, 1, 8), "one more, as the two that are locked tell nothing"
 
 
-def test_the_first_few_of_a_stack_are_of_the_larger_half() -> None:
-    sizes = (4, 900, 30, 1000, 0, 800, 5, 700, 20, 600, 3, 650)
+def test_the_first_few_of_a_stack_are_no_slivers() -> None:
+    sizes = (4, 900, 30, 1000, 0, 800, 5, 700, 420, 600, 3, 650)
     stack = [Item(str(z), "ct", 10 * z, size) for z, size in enumerate(sizes)]
     chosen = {hold_back(stack, 0.25, seed=seed).held_back for seed in range(20)}
-    assert all(sizes[i] >= 600 for parts in chosen for i in parts)
+    assert all(sizes[i] >= 420 for parts in chosen for i in parts)
     assert len(chosen) > 5, "which of them is drawn"
     many = [i for seed in range(20) for i in hold_back(stack, 0.5, seed=seed).held_back]
     assert any(sizes[i] < 100 for i in many)
