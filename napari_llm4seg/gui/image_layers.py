@@ -52,7 +52,10 @@ class ImageLayers:
                 layer.visible = own_metadata(layer).get("scan") == scan_id and is_mask(layer)
         scan.visible = True
         self._viewer.layers.selection.active = scan
-        self._viewer.reset_view()
+        try:
+            self._viewer.reset_view(layers=[scan])
+        except TypeError:  # before napari 0.7 all layers count, hidden ones too
+            self._viewer.reset_view()
 
     def _note_tool(self) -> None:
         """Remember how the mask before is drawn in: a layer that is hidden lets go of its tool."""

@@ -112,10 +112,11 @@ def _counts(facts: Facts) -> str:
     marks = facts.row.marks if facts.row is not None else facts.states
     if not marks:
         return ""
-    found, things = Counter(marks), "images" if facts.row is not None else "slices"
+    found = Counter(marks)
     if len(marks) == 1:
         return {"untouched": "not corrected", "edited": "edited", "confirmed": "confirmed"}[marks[0]]
-    return f"{found['edited']} edited · {found['confirmed']} confirmed · {len(marks)} {things}"
+    total = f" of {len(marks)}" if facts.row is not None else f" · {len(marks)} slices"
+    return f"{found['edited']} edited · {found['confirmed']} confirmed{total}"
 
 
 def _next_words(facts: Facts) -> str:

@@ -81,14 +81,14 @@ def test_the_strip_shows_the_images_of_the_folder(bench, folder):
     assert not state.drawn
     assert "no mask" in state.confirm.tooltip
     layer = bench.segment()
-    assert bench.state.counts == "0 edited · 0 confirmed · 4 images"
+    assert bench.state.counts == "0 edited · 0 confirmed of 4"
     layer.brush_size = 1
     bench.paint(layer, 3, 4, label=1)
     assert bench.state.strip.marks == ("untouched",) * 4, "that pixel was the lesion's already"
     bench.paint(layer, 0, 0, label=1)
     assert bench.state.strip.marks[1] == "edited"
     bench.controller.confirm()
-    assert bench.state.counts == "0 edited · 1 confirmed · 4 images"
+    assert bench.state.counts == "0 edited · 1 confirmed of 4"
     assert bench.state.confirm.text == "Unconfirm"
     assert bench.state.confirm.tooltip.startswith("This image")
 
@@ -149,6 +149,8 @@ def test_going_back_shows_the_open_layers_again(bench):
     bench.paint(first, 0, 0, label=1)
     bench.controller.show_slice(2)
     assert bench.shown() == ["b"]
+    middle = bench.viewer.camera.center[-2:]
+    assert middle == ((14 - 1) / 2, (14 - 1) / 2), "the view fits this image, 14 by 14 pixels, not those hidden"
     second = bench.segment()
     assert (second.mode, second.brush_size) == ("paint", 3), "the tool goes along"
     layers = len(bench.viewer.layers)
