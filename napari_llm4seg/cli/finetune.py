@@ -148,12 +148,12 @@ def go_on(model: str | None, slices: Corrections, settings: dict[str, Any], how:
 def start_new(
     classes: str | None, store: SampleStore | None, slices: Corrections, settings: dict[str, Any], how: dict[str, Any]
 ) -> Finetuned:
-    from napari_llm4seg.engine.scratch import SCRATCH, classes_of, from_scratch
+    from napari_llm4seg.engine.scratch import classes_of, from_scratch, settings_for
 
     named = classes_of(classes.split(",")) if classes is not None else store.classes if store else ()
     if not named:
         raise WrongUse("--from-scratch needs --classes, such as --classes liver,spleen.")
-    return from_scratch(named, slices, configured(SCRATCH, settings), **how)
+    return from_scratch(named, slices, configured(settings_for(slices), settings), **how)
 
 
 def teller(bar: ProgressLine) -> Callable[[Event], None]:

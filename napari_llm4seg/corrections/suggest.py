@@ -60,7 +60,7 @@ class Weights:
     """
 
     presence: float = 1.0
-    outside: float = 0.1
+    outside: float = 0.3
     unsure: float = 0.3
     change: float = 0.3
     base: float = 0.02

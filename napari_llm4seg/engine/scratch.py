@@ -47,11 +47,27 @@ _STRIDE = 16
 
 SCRATCH = FinetuneConfig(
     parts="all",
-    fit=FitConfig(epochs=300, batch=5, lr=1e-2, weight_decay=1e-2, warmup_epochs=10, validate_every=50),
+    fit=FitConfig(
+        epochs=300, batch=2, lr=1e-2, weight_decay=1e-2, warmup_epochs=3, validate_every=50, ema=0.99, augment="aligned"
+    ),
     seconds=105.0,
     variants=64,
     hold_back=0.0,
 )
+# Of a slice through the network, over all slices: about a minute of two cores.
+_PASSES, _FEWEST_EPOCHS = 1500, 60
+
+
+def settings_for(slices: Corrections) -> FinetuneConfig:
+    """Return the settings for a new model from these slices: with many of them, each is seen less often.
+
+    Slices of stacks are never flipped, as their sides tell organs apart: on everything that was not annotated of the
+    one CT tried, spleen and right kidney had Dice 0.50 and 0.64 with flips, 0.94 and 0.73 without. Images of their own
+    are flipped.
+    """
+    epochs = max(_FEWEST_EPOCHS, round(_PASSES / max(1, len(slices))))
+    augment = "strong" if all(each.alone for each in slices.slices) else "aligned"
+    return SCRATCH.model_copy(update={"fit": SCRATCH.fit.model_copy(update={"epochs": epochs, "augment": augment})})
 
 
 def classes_of(names: Sequence[str]) -> tuple[ClassSpec, ...]:
@@ -72,9 +88,9 @@ def classes_of(names: Sequence[str]) -> tuple[ClassSpec, ...]:
 def from_scratch(
     classes: Sequence[ClassSpec],
     slices: Corrections,
-    config: FinetuneConfig = SCRATCH,
+    config: FinetuneConfig | None = None,
     *,
-    preset: Preset = "tiny",
+    preset: Preset = "small",
     layer: str | None = LAYER,
     modality: str = "",
     name: str = "new model",
@@ -87,7 +103,8 @@ def from_scratch(
     ----------
     classes : sequence of ClassSpec
     slices : Corrections
-    config : FinetuneConfig
+    config : FinetuneConfig, optional
+        By default ``settings_for`` the slices.
     preset : {"tiny", "small", "base"}
         Size of the CNN.
     layer : str or None
@@ -105,6 +122,7 @@ def from_scratch(
         If the layer is not at hand.
     """
     slices.needs_some()
+    config = config or settings_for(slices)
     fresh = blank(classes, slices, preset=preset, layer=layer, modality=modality, name=name, seed=config.fit.seed)
     return Finetuner(fresh, config, device, parent=False).train(slices, **more)
 
@@ -113,7 +131,7 @@ def blank(
     classes: Sequence[ClassSpec],
     slices: Corrections,
     *,
-    preset: Preset = "tiny",
+    preset: Preset = "small",
     layer: str | None = LAYER,
     modality: str = "",
     name: str = "new model",

@@ -155,11 +155,11 @@ class Trainer:
     ) -> Message:
         """Train a new model of ``classes`` on the corrections of ``scans``; ``made`` as for ``from_scratch``."""
         from napari_llm4seg.config import ClassSpec
-        from napari_llm4seg.engine.scratch import SCRATCH, from_scratch
+        from napari_llm4seg.engine.scratch import from_scratch, settings_for
 
         slices, _, locked = corrections(project, scans)
         specs = [ClassSpec.model_validate(each) for each in classes]
-        chosen = settings(config) or SCRATCH
+        chosen = settings(config) or settings_for(slices)
         how = self._how(locked, name or "new model", chosen) | made
         return keep(from_scratch(specs, slices, chosen, device=device, **how), slices, Path(out))
 

@@ -32,6 +32,8 @@ def row(k: int, hits: int, choice: str = "suggested", **more: Any) -> dict[str, 
             "facts": {},
             "seconds": times,
             "load": 1.5,
+            "device": "cpu",
+            "largest": {"hits": counted["hits"], "said": counted["true"]},
             **more,
         }
     )

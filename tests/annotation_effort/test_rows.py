@@ -8,6 +8,7 @@ import pytest
 from napari_llm4seg.corrections.suggest import Evidence
 from napari_llm4seg.errors import InputError
 from tests.annotation_effort.made import PLAN, case
+from training.annotation_effort.cases import Case
 from training.annotation_effort.methods import Said
 from training.annotation_effort.plan import Plan
 from training.annotation_effort.rows import STEM, Log, counts, dice, packed, unpacked
@@ -40,6 +41,18 @@ def test_counts_of_a_perfect_and_of_an_empty_mask() -> None:
     nothing = counts(made, Said([np.zeros_like(truth) for truth in made.truths], {}))
     assert not np.any(nothing["hits"])
     assert not np.any(nothing["said"])
+
+
+def test_the_largest_piece_is_counted_too_where_slices_hang_together() -> None:
+    made = case()
+    stray = [truth.copy() for truth in made.truths]
+    stray[0][-3:, -3:] = 1  # far from the ball
+    counted = counts(made, Said(stray, {}))
+    assert dice(row(**counted)) < 1
+    assert dice(row(**counted), "largest") == 1
+    assert counted["largest"]["said"] == counted["true"]
+    images = Case("set", made.scans * len(made), made.truths, made.classes)
+    assert "largest" not in counts(images, Said(stray, {}))
 
 
 def test_evidence_survives_the_file() -> None:

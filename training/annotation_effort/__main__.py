@@ -28,6 +28,9 @@ def study(
     only: Annotated[list[str] | None, typer.Option("--only", help="Sessions whose name holds this.")] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", min=0, help="Begin no training later.")] = None,
     device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps")] = "cpu",
+    timed: Annotated[
+        Path | None, typer.Option("--timed", metavar="RUNS", help="Rows made on a CPU, for the seconds in the report.")
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Sessions at a time, each in its own process.")] = 1,
 ) -> None:
     """Run the cells that are missing, then write the report of whatever there is; --minutes 0 writes it alone."""
@@ -40,7 +43,7 @@ def study(
         say(f"{missing} cells are missing; run the command again")
     from training.annotation_effort.report import make_report
 
-    make_report(read, out, report)
+    make_report(read, out, report, timed)
 
 
 def main() -> None:

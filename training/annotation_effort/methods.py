@@ -19,7 +19,7 @@ from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.corrections.suggest import Evidence, measure
 from napari_llm4seg.engine.corrections import Corrections, from_store
 from napari_llm4seg.engine.finetune import Finetuned, finetune
-from napari_llm4seg.engine.scratch import LAYER, SCRATCH, from_scratch
+from napari_llm4seg.engine.scratch import LAYER, from_scratch, settings_for
 from napari_llm4seg.models.build import build_network
 from napari_llm4seg.predict import Predictor
 from training.annotation_effort.cases import Case
@@ -103,7 +103,7 @@ def _learnt(
         forest.fit([each.image for each in slices.slices], [each.labels for each in slices.slices])
         return lambda: ask_forest(forest, case), {}
     if method.kind == "scratch":
-        config = settings(method, SCRATCH, len(slices), seed)
+        config = settings(method, settings_for(slices), len(slices), seed)
         layer = LAYER if method.block else None
         done = from_scratch(
             case.classes, slices, config, preset=method.preset, layer=layer, modality=case.modality, device=device

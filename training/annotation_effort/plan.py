@@ -79,7 +79,7 @@ class MethodConfig(_Frozen):
     label: str = Field(min_length=1, max_length=80)
     model: str | None = None
     block: bool = True
-    preset: Literal["tiny", "small", "base"] = "tiny"
+    preset: Literal["tiny", "small", "base"] = "small"
     passes: int | None = Field(default=None, ge=1)
     follows: str | None = None
     suggest: dict[str, Any] = Field(default_factory=dict)

@@ -12,8 +12,9 @@ from training.annotation_effort import compare
 from training.annotation_effort.compare import chosen
 from training.annotation_effort.figures import curves
 from training.annotation_effort.plan import Plan
-from training.annotation_effort.rows import Log, Row, mean_dice
+from training.annotation_effort.rows import Log, Row, Where, mean_dice
 
+_Lines = tuple[list[str], list[list[str]]]
 READING = Path(__file__).with_name("reading.md")
 
 PROTOCOL = """\
@@ -21,8 +22,9 @@ An oracle puts the true masks of k slices into a project of corrections (`Sample
 project as the window and `llm4seg finetune` let it, and then segments the whole case. Every k is a training of its
 own from the same start. **Dice** is that of everything not corrected: of a stack, all those slices' pixels pooled (mean
 over the classes), the slices without the organ too; of a set of images, the mean over images. **In the extent** looks
-at the slices between the organ's first and last only. **Seconds** are of processor time, one
-thread, of learning alone: the machine was shared, so that the wall clock says little.
+at the slices between the organ's first and last only; **largest piece** at everything, after the largest connected
+piece of each class was kept, which is one click in the window. **Seconds** are of processor time, one thread of a CPU,
+of learning alone: the machine was shared, so that the wall clock says little.
 
 - *suggested*: the first slice is the middle one of those that hold the organ (a starter suggests the first, too); then
   what `Suggester` says by the last model's probabilities, to the next k.
@@ -38,12 +40,21 @@ same intensity window on CT.
 """
 
 
-def make_report(plan: Plan, folder: Path, path: Path) -> None:
-    """Write the report of the rows in ``folder`` that were made by this plan; its figure goes beside it."""
+def make_report(plan: Plan, folder: Path, path: Path, timed: Path | None = None) -> None:
+    """Write the report of the rows in ``folder`` that were made by this plan; its figure goes beside it.
+
+    Seconds are those of rows made on a CPU, of that folder or of the folder ``timed``.
+    """
     log = Log(folder)
     wanted = [(session, k) for session in plan.sessions() for k in session.steps]
     known = {(s.case, s.method): plan.digest(s) for s, _ in wanted}
-    rows = [row for row in log.rows if known.get((row["case"], row["method"])) == row["digest"]]
+
+    def of_plan(rows: Sequence[Row]) -> list[Row]:
+        return [row for row in rows if known.get((row["case"], row["method"])) == row["digest"]]
+
+    rows = of_plan(log.rows)
+    clocked = of_plan([*log.rows, *(Log(timed).rows if timed is not None else ())])
+    clocked = [row for row in clocked if row.get("device") == "cpu" and "same_as" not in row]
     done = sum(log.find(session, k, plan.digest(session)) is not None for session, k in wanted)
     lines = [f"# {plan.title}", ""]
     lines += [
@@ -59,7 +70,7 @@ def make_report(plan: Plan, folder: Path, path: Path) -> None:
     for case in plan.cases:
         here = chosen(rows, case=case)
         if here:
-            lines += [f"## {case}", "", *_case(plan, here)]
+            lines += [f"## {case}", "", *_case(plan, here, chosen(clocked, case=case))]
     lines += ["## Suggested against other slices", "", *_duels(plan, rows), "## The gate", "", *_gate(rows)]
     lines += ["## Reproduce", "", "```", "pip install -e '.[study]'", "export LLM4SEG_DATA=FOLDER OMP_NUM_THREADS=1"]
     lines += ["python -m training.annotation_effort -o RUNS", "```"]
@@ -80,32 +91,41 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     return [*lines, *("| " + " | ".join(line) + " |" for line in body), ""]
 
 
-def _case(plan: Plan, rows: Sequence[Row]) -> list[str]:
-    """Return the case's tables: Dice, Dice in the extent where that differs, and seconds."""
-    steps = sorted({row["k"] for row in rows})
+def _case(plan: Plan, rows: Sequence[Row], clocked: Sequence[Row]) -> list[str]:
+    """Return the case's tables: Dice, Dice in the extent and of the largest piece where these differ, and seconds."""
+    rest = _by_method(plan, rows, _dice("rest"))
+    tables = {"Dice on everything not corrected": rest}
+    if all(row["stack"] for row in rows):
+        others: list[tuple[str, Where]] = [("in the extent", "extent"), ("after *Keep largest piece*", "largest")]
+        for what, where in others:
+            here = _by_method(plan, rows, _dice(where))
+            if here != rest:
+                tables[f"Dice on what is not corrected {what}"] = here
+    if clocked:
+        tables["Seconds of processor time to learn"] = _by_method(plan, clocked, _seconds)
     lines = []
-    about: list[tuple[str, Callable[[Sequence[Row]], str]]] = [
-        ("Dice on everything not corrected", lambda cell: f"{mean_dice(cell):.3f}"),
-        ("Dice on what is not corrected in the extent", lambda cell: f"{mean_dice(cell, 'extent'):.3f}"),
-        ("Seconds of processor time to learn", _seconds),
-    ]
-    tables = []
-    for what, said in about:
-        body = []
-        for method in plan.methods:
-            for choice in ("suggested", "uniform", "random", "organ"):
-                mine = chosen(rows, method=method, choice=choice)
-                if mine:
-                    seeds = len({row["seed"] for row in mine})
-                    name = f"{choice} ({seeds} draws)" if choice == "random" and seeds > 1 else choice
-                    cells = [chosen(mine, k=k) for k in steps]
-                    body.append([plan.methods[method].label, name, *(said(cell) if cell else "" for cell in cells)])
-        tables.append((what, body))
-    if [line[2:] for line in tables[0][1]] == [line[2:] for line in tables[1][1]]:
-        del tables[1]  # the organ is in every slice
-    for what, body in tables:
-        lines += [f"{what}, by k:", "", *_table(["method", "slices", *map(str, steps)], body)]
+    for what, (head, body) in tables.items():
+        lines += [f"{what}, by k:", "", *_table(head, body)]
     return lines
+
+
+def _by_method(plan: Plan, rows: Sequence[Row], said: Callable[[Sequence[Row]], str]) -> _Lines:
+    """Return a head, and a line for each method and way of choosing: what ``said`` makes of each k's rows."""
+    steps = sorted({row["k"] for row in rows})
+    body = []
+    for method in plan.methods:
+        for choice in ("suggested", "uniform", "random", "organ"):
+            mine = chosen(rows, method=method, choice=choice)
+            if mine:
+                seeds = len({row["seed"] for row in mine})
+                name = f"{choice} ({seeds} seeds)" if seeds > 1 else choice
+                cells = [chosen(mine, k=k) for k in steps]
+                body.append([plan.methods[method].label, name, *(said(cell) if cell else "" for cell in cells)])
+    return ["method", "slices", *map(str, steps)], body
+
+
+def _dice(where: Where) -> Callable[[Sequence[Row]], str]:
+    return lambda cell: f"{mean_dice(cell, where):.3f}"
 
 
 def _seconds(cell: Sequence[Row]) -> str:

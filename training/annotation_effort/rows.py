@@ -13,12 +13,15 @@ import numpy.typing as npt
 from napari_llm4seg.corrections.suggest import Evidence
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.files import write_text
+from napari_llm4seg.labels.cleanup import keep_largest
+from napari_llm4seg.labels.size import Scale
 from training.annotation_effort.cases import Case
 from training.annotation_effort.methods import Said
 from training.annotation_effort.plan import Session
 
 Row = dict[str, Any]
-Where = Literal["rest", "extent"]
+Where = Literal["rest", "extent", "largest"]
+Array = npt.NDArray[Any]
 STEM = "rows"
 
 
@@ -84,24 +87,44 @@ class Log:
         return None
 
 
-def counts(case: Case, said: Said) -> dict[str, list[list[int]]]:
-    """Return true positive, predicted and true pixels of each slice, by class."""
+def counts(case: Case, said: Said) -> dict[str, Any]:
+    """Return true positive, predicted and true pixels of each slice, by class.
+
+    Of a stack also "largest": the former two where of each class the largest connected piece is kept.
+    """
     values = [spec.value for spec in case.classes]
-    pairs = list(zip(said.labels, case.truths, strict=True))
+    found: dict[str, Any] = _agreement(said.labels, case.truths, values)
+    found["true"] = [[int((truth == v).sum()) for v in values] for truth in case.truths]
+    if case.stack:
+        found["largest"] = _agreement(list(_largest(np.stack(said.labels), values)), case.truths, values)
+    return found
+
+
+def _agreement(masks: Sequence[Array], truths: Sequence[Array], values: Sequence[int]) -> dict[str, list[list[int]]]:
+    pairs = list(zip(masks, truths, strict=True))
     return {
         "hits": [[int(((mask == v) & (truth == v)).sum()) for v in values] for mask, truth in pairs],
         "said": [[int((mask == v).sum()) for v in values] for mask, _ in pairs],
-        "true": [[int((truth == v).sum()) for v in values] for _, truth in pairs],
     }
+
+
+def _largest(labels: Array, values: Sequence[int]) -> Array:
+    """Return labels (Z, Y, X) of which each class keeps its largest piece, as one click in the window does it."""
+    for value in values:
+        if (labels == value).any():
+            labels = keep_largest(labels, value, Scale((1.0, 1.0, 1.0), 1.0, "pixel")).labels
+    return labels
 
 
 def dice(row: Row, where: Where = "rest") -> float:
     """Return the Dice coefficient on everything not corrected.
 
     Of a stack it is that of all these slices' pixels together, mean over the classes; of a set of images the mean over
-    images. "extent" looks at the slices from the first to the last that hold the thing only.
+    images. "extent" looks at the slices from the first to the last that hold the thing only; "largest" at everything,
+    where the largest connected piece of each class was kept.
     """
-    hits, said, true = (np.array(row[name], dtype=np.float64) for name in ("hits", "said", "true"))
+    masks = row["largest"] if where == "largest" else row
+    hits, said, true = (np.array(of, dtype=np.float64) for of in (masks["hits"], masks["said"], row["true"]))
     counted = np.ones(len(true), dtype=bool)
     counted[list(row["slices"])] = False
     if where == "extent":
