@@ -154,8 +154,10 @@ class Corrections:
             labels.append(preprocessor.labels_to_grid(each.truth(classes)[None], trace, fill=IGNORE).to(torch.uint8))
         return Samples(torch.cat(images), torch.cat(labels), tuple(each.name for each in self.slices))
 
-    def loaded(self, config: PreprocessConfig, classes: Sequence[ClassSpec]) -> list[LoadedVolume]:
+    def loaded(self, config: PreprocessConfig, classes: Sequence[ClassSpec], skip: bool = False) -> list[LoadedVolume]:
         """Return the scans on the grid of a three-dimensional network, annotated where these slices are.
+
+        With ``skip`` those that are not at hand any more are left out.
 
         Raises
         ------
@@ -164,7 +166,12 @@ class Corrections:
         """
         found = []
         for number, scan in enumerate(dict.fromkeys(each.scan for each in self.slices)):
-            volume = self.volume(scan)
+            try:
+                volume = self.volume(scan)
+            except InputError:
+                if not skip:
+                    raise
+                continue
             labels = np.full(volume.grid, IGNORE, dtype=np.uint8)
             for each in self.slices:
                 if each.scan == scan:

@@ -256,9 +256,9 @@ class Finetuner:
         preprocess, classes = self.checkpoint.config.preprocess, self.checkpoint.config.model.classes
         assert preprocess.patch is not None  # a volumetric network's
         loaded = train.loaded(preprocess, classes)
-        others = replay.loaded(preprocess, classes) if replay else []
+        others = replay.loaded(preprocess, classes, skip=True) if replay else []
         each = config.fit.patches_per_volume
-        training = VolumeTraining([*loaded, *others], preprocess.patch, config.fit.augment, each)
+        training = VolumeTraining(loaded, preprocess.patch, config.fit.augment, each, others, config.replay)
         return training, VolumeValidation(loaded, preprocess.patch, classes)
 
     def _as_checkpoint(self, result: FitResult, facts: dict[str, Any], name: str | None) -> Checkpoint:

@@ -148,11 +148,24 @@ class VolumeTraining(_VolumeSource):
         See ``Augmenter``.
     per_volume : int
         Patches of each volume per epoch.
+    replay : sequence of LoadedVolume
+        What shall not be forgotten: patches of these, drawn at random, come into every epoch too.
+    share : float
+        Number of replayed patches for each other one.
     """
 
-    def __init__(self, volumes: Sequence[LoadedVolume], patch: Grid, strength: Strength, per_volume: int = 1) -> None:
-        super().__init__(volumes, patch)
-        self._per_volume = per_volume
+    def __init__(
+        self,
+        volumes: Sequence[LoadedVolume],
+        patch: Grid,
+        strength: Strength,
+        per_volume: int = 1,
+        replay: Sequence[LoadedVolume] = (),
+        share: float = 0.5,
+    ) -> None:
+        super().__init__([*volumes, *replay], patch)
+        self._new, self._per_volume = len(volumes), per_volume
+        self._replayed = round(share * per_volume * self._new) if replay else 0
         self._augmenter = Augmenter(strength, patch)
         enlarge = _MARGIN if strength in ("strong", "aligned") else 1.0
         self._cut = [round(side * enlarge) for side in patch]
@@ -160,18 +173,21 @@ class VolumeTraining(_VolumeSource):
 
     @property
     def layout(self) -> str:
-        return f"{super().layout}, {self._per_volume} each"
+        replayed = f", {self._replayed} of the last {len(self.volumes) - self._new}" if self._replayed else ""
+        return f"{super().layout}, {self._per_volume} each{replayed}"
 
     def __len__(self) -> int:
-        return len(self.volumes) * self._per_volume
+        return self._new * self._per_volume + self._replayed
 
     def start_epoch(self, seed: int, epoch: int) -> None:
         self._epoch = (seed, epoch)
 
     def centre(self, number: int) -> tuple[LoadedVolume, list[int], int | None]:
         """Return the volume of sample ``number``, where its patch is centred, and on which class, if on one."""
-        volume = self.volumes[number % len(self.volumes)]
         rng = np.random.default_rng(sample_seed(*self._epoch, number))
+        replayed = number >= self._new * self._per_volume
+        which = int(rng.integers(self._new, len(self.volumes))) if replayed else number % self._new
+        volume = self.volumes[which]
         turn, rest = divmod(number + self._epoch[1], _EVERY_THIRD)
         value = sorted(volume.places)[turn % len(volume.places)] if volume.places else None
         if rest == 0 and value is not None:

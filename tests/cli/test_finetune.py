@@ -6,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from napari_llm4seg.checkpoint import Checkpoint
+from napari_llm4seg.config import BackboneConfig, Card, CheckpointConfig, ModelConfig, PreprocessConfig
 from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.engine import finetune as engine
 from napari_llm4seg.engine.scores import Score
+from napari_llm4seg.metrics import dice
+from napari_llm4seg.models.build import build_network
+from napari_llm4seg.predict import Predictor
 from napari_llm4seg.volume import Volume
 from tests.cli.helpers import write_discs
 
@@ -24,12 +29,17 @@ def discs(tmp_path: Path) -> Path:
     return tmp_path / "discs"
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
+def cube() -> tuple[Volume, np.ndarray]:
+    """Return a scan of a bright bar in noise, and its mask."""
     rng = np.random.default_rng(0)
     mask = np.zeros((20, 32, 32), np.uint8)
     mask[:, 8:20, 8:20] = 1
-    scan = Volume((rng.uniform(0, 90, mask.shape) + 120 * mask).astype(np.uint8)[None], name="scan")
+    return Volume((rng.uniform(0, 90, mask.shape) + 120 * mask).astype(np.uint8)[None], name="scan"), mask
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    scan, mask = cube()
     with SampleStore.open(tmp_path / "project", create=True) as store:
         entry = store.scan_for(scan)
         for z in (0, 4, 8, 12, 16):
@@ -55,6 +65,33 @@ def test_a_project_gives_a_checkpoint_and_locks_what_judges_it(llm4seg, everywhe
     assert "held-back Dice" in text
     again = Checkpoint.load(tmp_path / "newer").config.card.training["held_back"]
     assert {each["sha256"] for each in again} == held
+
+
+def test_a_volume_with_five_corrected_slices_teaches_a_network_of_volumes(llm4seg, project, tmp_path) -> None:
+    torch.manual_seed(0)
+    backbone = BackboneConfig(kind="unet", spatial_dims=3, in_channels=1, widths=(4, 8))
+    model = ModelConfig(backbone=backbone, block=None)
+    preprocess = PreprocessConfig(patch=(8, 16, 16), mean=(0.4,), sd=(0.3,), channels="grey")
+    config = CheckpointConfig(model=model, preprocess=preprocess, card=Card(name="cube"))
+    Checkpoint(config, dict(build_network(model).trained_tensors())).save(tmp_path / "start")
+    arguments = ("finetune", "--model", tmp_path / "start", "--samples", project, "--parts", "all", "--epochs", "60")
+    refused = llm4seg(*arguments, "--device", "cpu", "-o", tmp_path / "new")
+    assert refused.status == 1
+    assert len(refused.err.strip().splitlines()[-1]) > 20
+    assert not (tmp_path / "new").exists()
+    with SampleStore.open(project) as store:
+        store.put_scan(cube()[0])
+        (entry,) = store.scans()
+        scribble = np.zeros((32, 32), bool)
+        scribble[4:24, 4:24] = True
+        store.put(entry, 8, 0, cube()[0].slice_at(8), cube()[1][8], "edited", annotated=scribble)
+    answer = llm4seg(*arguments, "--device", "cpu", "-o", tmp_path / "new", "--json")
+    assert answer.status == 0, answer.err
+    assert (answer.json["n_train"], answer.json["n_held_back"]) == (4, 1)
+    assert answer.json["gate"]["dice_after"] > answer.json["gate"]["dice_before"] + 0.2
+    new = Predictor(Checkpoint.load(tmp_path / "new"), "cpu")
+    found = new.predict(cube()[0]).labels
+    assert dice(found[[2, 6, 10, 14]] == 1, cube()[1][[2, 6, 10, 14]] == 1) > 0.8, "slices that nobody corrected"
 
 
 def test_a_project_open_elsewhere_is_read(llm4seg, everywhere, project, tmp_path) -> None:

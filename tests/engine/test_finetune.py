@@ -22,6 +22,7 @@ from napari_llm4seg.config import (
 from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.engine.corrections import Correction, Corrections, from_folders, from_store
 from napari_llm4seg.engine.finetune import Finetuned, Finetuner, finetune
+from napari_llm4seg.engine.objective import Objective
 from napari_llm4seg.errors import Cancelled, ConfigError, InputError
 from napari_llm4seg.io import write
 from napari_llm4seg.metrics import dice
@@ -200,6 +201,40 @@ def test_a_volumetric_checkpoint_learns_from_single_slices() -> None:
     without = Corrections(corrected().slices)
     with pytest.raises(InputError, match="not at hand as a volume"):
         finetune(checkpoint(dims=3), without, CONFIG, device="cpu")
+
+
+def test_what_was_not_annotated_teaches_a_volumetric_checkpoint_nothing() -> None:
+    volume, mask = stack()
+    rows = []
+    for z in (0, 3, 6):
+        labels = mask[z].copy()
+        labels[: SIZE // 2] = 255
+        rows.append(Correction(volume.slice_at(z), labels, f"slice {z}", "scan", 0, z, False))
+    (loaded,) = Corrections(tuple(rows), {"scan": lambda: volume}).loaded(
+        checkpoint(dims=3).config.preprocess, checkpoint().config.model.classes
+    )
+    known = loaded.labels != 255
+    assert int(known.sum()) == 3 * SIZE * SIZE // 2
+    assert bool(known[[0, 3, 6], SIZE // 2 :].all())
+    assert loaded.known is not None
+    net = checkpoint(dims=3).build().eval()
+    objective = Objective(checkpoint().config.model.classes, "sigmoid", CONFIG.fit)
+    logits = net(loaded.image[None]).detach().float().requires_grad_()
+    objective(logits, loaded.labels[None]).backward()
+    assert logits.grad is not None
+    assert bool((logits.grad[0, 0][~known] == 0).all())
+    assert bool((logits.grad[0, 0][known] != 0).any())
+
+
+def test_scans_of_before_that_are_gone_keep_no_volumetric_training_from_going_on() -> None:
+    def gone() -> Volume:
+        raise InputError("The scan is gone.")
+
+    before = Corrections(corrected((0, 5), "before").slices, {"before": gone})
+    done = finetune(checkpoint(dims=3), corrected(), CONFIG, device="cpu", replay=before)
+    assert all(np.isfinite(row["loss"]) for row in done.history)
+    with pytest.raises(InputError, match="gone"):
+        finetune(checkpoint(dims=3), before, CONFIG, device="cpu")
 
 
 def test_corrections_come_out_of_a_project_and_of_folders(tmp_path: Path) -> None:

@@ -112,6 +112,21 @@ def test_augmentation_does_not_lose_a_thin_slice(slices: tuple[int, ...]) -> Non
     assert ((labels != IGNORE).flatten(1).sum(1) > 0).all()
 
 
+def test_volumes_of_before_come_among_the_new_ones_in_their_share() -> None:
+    source = VolumeTraining(VOLUMES[:2], PATCH, "none", per_volume=4, replay=VOLUMES[2:], share=0.5)
+    assert len(source) == 8 + 4
+    seen: Counter[str] = Counter()
+    for epoch in range(10):
+        source.start_epoch(0, epoch)
+        names = [source.centre(number)[0].name for number in range(len(source))]
+        assert Counter(names[:8]) == {"case0": 4, "case1": 4}
+        seen.update(names[8:])
+    assert set(seen) == {"case2", "case3", "case4"}
+    assert source.names == tuple(f"case{i}" for i in range(5))
+    assert len(VolumeTraining(VOLUMES[:2], PATCH, "none", 4, VOLUMES[2:], share=0)) == 8
+    assert source.layout != VolumeTraining(VOLUMES[:2], PATCH, "none", per_volume=4).layout
+
+
 def test_patches_of_what_is_annotated_whole_lie_where_they_did() -> None:
     assert _known(VOLUMES[0].labels, 0) is None
     source = VolumeTraining(VOLUMES, PATCH, "none", per_volume=4)
