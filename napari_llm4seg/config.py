@@ -315,7 +315,7 @@ class FinetuneConfig(Grown):
 
     parts: Parts = "adapters+decoder"
     fit: FitConfig = FitConfig(
-        epochs=40, batch=5, lr=1e-3, schedule="constant", warmup_epochs=1, weight_decay=1e-4, validate_every=4
+        epochs=40, batch=5, lr=3e-4, schedule="constant", warmup_epochs=1, weight_decay=1e-4, validate_every=4
     )
     seconds: float | None = Field(default=15.0, gt=0)
     variants: int = Field(default=8, ge=1, le=64)

@@ -62,8 +62,8 @@ def run_plan(
     missing = 0
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         # those that follow others need their rows
-        for follows in (False, True):
-            wave = [each for each in sessions if (plan.methods[each.method].follows is not None) == follows]
+        for follow in (False, True):
+            wave = [each for each in sessions if _follows(plan, each) == follow]
             for left, told in pool.map(_run_apart, [(shared, session) for session in wave]):
                 missing += left
                 for line in told:
@@ -114,6 +114,10 @@ def run_session(shared: _Shared, session: Session, log: Log, cases: dict[str, Ca
             say(_told(session, row))
         before = row
     return missing
+
+
+def _follows(plan: Plan, session: Session) -> bool:
+    return session.choice == "suggested" and plan.methods[session.method].follows is not None
 
 
 def _steps(plan: Plan, session: Session) -> list[int]:
