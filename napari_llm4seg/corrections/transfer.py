@@ -9,7 +9,7 @@ import stat
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,8 +200,10 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path, most
         shutil.copyfileobj(source, file)
 
 
-def merge(store: SampleStore, other: SampleStore, progress: Progress | None = None) -> Merged:
-    """Bring everything of ``other`` into ``store``; nothing of either is lost.
+def merge(
+    store: SampleStore, other: SampleStore, progress: Progress | None = None, only: Collection[str] | None = None
+) -> Merged:
+    """Bring everything of ``other``, or only its scans of these ids, into ``store``; nothing of either is lost.
 
     Scans are the same where their voxels are. Of two records of a slice the newer counts and the other goes to the
     history.
@@ -216,6 +218,8 @@ def merge(store: SampleStore, other: SampleStore, progress: Progress | None = No
     merged, counts = Merged(), Counter[str]()
     records, done = other.records(), 0
     for theirs in other.scans():
+        if only is not None and theirs.id not in only:
+            continue
         ours = next((scan for scan in store.scans() if (scan.digest, scan.grid) == (theirs.digest, theirs.grid)), None)
         merged.scans += ours is None
         scan = ours or theirs

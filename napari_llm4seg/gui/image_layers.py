@@ -11,7 +11,7 @@ from napari.layers import Image, Labels, Layer
 
 from napari_llm4seg.gui.grid import grid_shape
 from napari_llm4seg.gui.layer_tuples import layers_of
-from napari_llm4seg.gui.layers import find_layer, is_mask, is_scan, layer_id, own_metadata
+from napari_llm4seg.gui.layers import find_layer, is_mask, is_scan, layer_id, own_metadata, source_of
 from napari_llm4seg.volume import Volume
 
 _GONE = "The image's layer is gone; choose another one."
@@ -34,8 +34,8 @@ class ImageLayers:
 
     def of_file(self, path: Path) -> str | None:
         for layer in self._viewer.layers:
-            source = layer.metadata.get("source_path")
-            if source and _single(layer) and is_scan(layer) and os.path.abspath(str(source)) == str(path):
+            source = source_of(layer) if _single(layer) and is_scan(layer) else ""
+            if source and os.path.abspath(source) == str(path):
                 return layer_id(layer)
         return None
 

@@ -123,6 +123,11 @@ def notes_of(layer: Layer) -> tuple[str, ...]:
     return tuple(str(line) for line in said) if isinstance(said, (list, tuple)) else ()
 
 
+def source_of(layer: Layer) -> str:
+    """Return the file that a layer came from, whoever read it; empty where it came from none."""
+    return str(layer.metadata.get("source_path") or layer.source.path or "")
+
+
 def look_of(layer: Layer) -> Look | None:
     """Return what the layer looks like by a thumbnail of its middle slice; None for data that is not in memory."""
     data = layer.data[-1] if layer.multiscale else layer.data
@@ -214,6 +219,8 @@ def volume_from_layer(layer: Layer, frame: int | None = None) -> Volume:
     affine, unit = world_affine(layer)
     kind: Any = "intensity" if isinstance(layer, Image) else "label"
     metadata = {k: v for k, v in layer.metadata.items() if k != KEY}
+    if n_slices(layer) == 1 and source_of(layer):
+        metadata.setdefault("source_path", source_of(layer))
     if len(grid.lead) == 1 and "affine" in own_metadata(layer):
         metadata["time"] = (frame or 0) + 1
     return Volume(data, exact_affine(layer, affine), kind, unit, layer.name, metadata)

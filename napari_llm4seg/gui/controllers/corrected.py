@@ -65,7 +65,9 @@ class CorrectedSlices:
 
     def scans(self) -> list[str] | None:
         single = self.saver.image is not None or (self._stack is not None and len(self._stack) == 1)
-        return None if single or self.saver.entry is None else [self.saver.entry.id]
+        if single or self.saver.project is None:
+            return None
+        return [self.saver.entry.id] if self.saver.entry is not None else []
 
     def untouched(self) -> list[int]:
         states = self.reviewing.states() if self.reviewing is not None else ()

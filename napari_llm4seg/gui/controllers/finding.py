@@ -144,8 +144,8 @@ def find(wanted: Wanted, create: bool) -> Opened:
             return replace(nothing, trouble=trouble)
     if project.writer is not None:  # another viewer's may be on their way
         project.writer.flush(2.0)
+    said = bring_in(project.store, scan, digest, earlier, home) if earlier is not None and not trouble else ""
     entry = project.store.scan_for(scan, digest=digest)
-    said = bring_in(project.store, entry, earlier) if earlier is not None and not trouble else ""
     restored = project.store.restore(entry, wanted.axis)
     others = sum(record.scan != entry.id for record in project.store.records())
     held = replace(nothing, restored=restored, marks=_marks(project.store) if single else {}, others=others)

@@ -110,27 +110,51 @@ def _numbered(name: str) -> list[tuple[int, int, str]]:
 
 
 def earlier_project(home: Home, scan: Volume, digest: str) -> Path | None:
-    """Return the project of its own that an image had before it shared one, as long as that knows nothing of it."""
+    """Return the project that knows an image which the one of its folder does not know yet.
+
+    That is one of its own, from when images did not share, or that of the folder it lay in before it was moved.
+    """
     from napari_llm4seg.corrections.manifest import PROJECT, SCANS
 
-    own = own_home(scan, digest).folder
-    if home.images is None or not (own / PROJECT).is_file() or (home.folder / SCANS / own.name).exists():
+    known = f"{SCANS}/*-{digest[:12]}"
+    if home.images is None or any(home.folder.glob(known)):
         return None
-    return own
+    own = own_home(scan, digest).folder
+    if (own / PROJECT).is_file():
+        return own
+    others = (path.parent.parent for path in sorted(projects_folder().glob(f"images-*/{known}")))
+    return next((other for other in others if (other / PROJECT).is_file()), None)
 
 
-def bring_in(store: SampleStore, entry: ScanEntry, earlier: Path) -> str:
-    """Bring what ``earlier``, an image's own project, holds into the shared one; return what is to be said of it."""
+def bring_in(store: SampleStore, scan: Volume, digest: str, earlier: Path, home: Home) -> str:
+    """Bring what ``earlier`` holds of an image into the project of its folder; return what is to be said of it.
+
+    Other images whose files are gone from where they were have moved as well, and come along.
+    """
     from napari_llm4seg.corrections import Versions, merge
 
     try:
         with SampleStore.open(earlier, read_only=True) as other:
-            merge(store, other)
+            wanted = {each.id for each in other.scans() if each.digest == digest or not _there(each)}
+            merge(store, other, only=wanted)
             kept = len(Versions(other).list())
-        store.keep_scan(entry)
+        store.keep_scan(store.scan_for(scan, digest=digest))  # under the name that it has there
+        _moved(store, home)
     except InputError as error:
         return f"What the project '{earlier}' holds of this image was not brought in: {one_line(error)}"
     if not kept:
         return ""
     versions = "the version" if kept == 1 else f"the {kept} versions"
-    return f"This image had a project of its own; {versions} trained there can be opened from '{earlier}'."
+    return f"This image was in another project; {versions} trained there can be opened from '{earlier}'."
+
+
+def _there(scan: ScanEntry) -> bool:
+    return bool(scan.source) and Path(scan.source).is_file()
+
+
+def _moved(store: SampleStore, home: Home) -> None:
+    """Note where the files of images lie now that the folder was moved."""
+    for scan in store.scans():
+        here = home.images / Path(scan.source).name if home.images is not None else None
+        if here is not None and not _there(scan) and here.is_file():
+            store.keep_scan(scan.model_copy(update={"source": str(here), "source_relative": ""}))

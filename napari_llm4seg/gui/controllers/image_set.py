@@ -59,6 +59,7 @@ class ImageSet:
         self._reader, self._read, self._say = reader, read, say
         self._paths: tuple[Path, ...] = ()
         self._evidence: dict[Path, Evidence] = {}
+        self._thought: tuple[object, Suggestion | None] = (None, None)
         self._going_to: str | None = None
         self._by_hand: Classes = ()
 
@@ -94,6 +95,12 @@ class ImageSet:
 
     def _next(self, marks: tuple[SliceState, ...], here: int) -> Suggestion | None:
         """Return which image to correct next: of those alike the first after this one."""
+        asked = self._paths, marks, here, len(self._evidence)
+        if self._thought[0] != asked:
+            self._thought = asked, self._think(marks, here)
+        return self._thought[1]
+
+    def _think(self, marks: tuple[SliceState, ...], here: int) -> Suggestion | None:
         suggester = Suggester(len(marks), stack=False)
         suggester.note({i: self._evidence[path] for i, path in enumerate(self._paths) if path in self._evidence})
         done = {i for i, mark in enumerate(marks) if mark != "untouched"} | {here}

@@ -142,7 +142,7 @@ class SliceStrip(QWidget):
         if not self._state.marks:
             return
         z = self.slice_at(_x(event))
-        if event.buttons() & Qt.MouseButton.LeftButton:
+        if event.buttons() & Qt.MouseButton.LeftButton and not self._state.names:  # images are files to be opened
             self.chosen.emit(z)
         there = event.globalPosition().toPoint() if hasattr(event, "globalPosition") else event.globalPos()
         QToolTip.showText(there, self.words(z), self)

@@ -12,6 +12,7 @@ from napari_llm4seg.gui.controllers import homes
 from napari_llm4seg.gui.controllers.finding import Wanted, find
 from napari_llm4seg.gui.controllers.homes import ProjectChoice, folder_title, image_file, shared_home, siblings
 from napari_llm4seg.gui.controllers.projects import projects_folder
+from napari_llm4seg.io import read, write
 from napari_llm4seg.volume import Volume
 
 
@@ -81,6 +82,17 @@ def corrected_apart(scan: Volume) -> Path:
     return opened.home.folder
 
 
+def corrected_together(folder: Path) -> None:
+    for seed, name in enumerate(("a.png", "b.png")):
+        write(folder / name, image("x", seed))
+        scan = read(folder / name)
+        opened = find(Wanted(scan), create=True)
+        assert opened.project is not None
+        assert opened.entry is not None
+        opened.project.store.put(opened.entry, 0, 0, scan.slice_at(0), np.ones((6, 7), np.uint8), "edited")
+        opened.project.release()
+
+
 def test_what_an_image_had_in_a_project_of_its_own_is_found_in_the_shared_one(tmp_path):
     a, b = image(tmp_path / "a.png"), image(tmp_path / "b.png", 1)
     own = corrected_apart(a)
@@ -108,7 +120,7 @@ def test_versions_of_the_project_before_are_told_of(tmp_path, monkeypatch):
     monkeypatch.setattr("napari_llm4seg.corrections.versions.Versions.list", lambda self: [1, 2])
     opened = find(Wanted(a), create=False)
     assert opened.said == (
-        f"This image had a project of its own; the 2 versions trained there can be opened from '{own}'."
+        f"This image was in another project; the 2 versions trained there can be opened from '{own}'."
     )
     assert opened.project is not None
     opened.project.release()
@@ -134,3 +146,28 @@ def test_a_chosen_project_brings_nothing_in(tmp_path):
     assert opened.project is not None
     opened.project.release()
     assert homes.earlier_project(opened.home, a, opened.digest) is None
+
+
+def test_a_folder_that_was_moved_takes_its_corrections_along(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    corrected_together(old)
+    old.rename(new)
+    found = find(Wanted(read(new / "b.png")), create=False)
+    assert found.project is not None
+    assert set(found.restored) == {0}
+    assert dict(found.marks) == {new / "a.png": "edited", new / "b.png": "edited"}, "the other image came along"
+    assert found.others == 1
+    found.project.release()
+
+
+def test_a_copy_of_an_image_brings_itself_alone(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    corrected_together(old)
+    write(new / "copy.png", image("x", 0))
+    found = find(Wanted(read(new / "copy.png")), create=False)
+    assert found.project is not None
+    assert dict(found.marks) == {new / "copy.png": "edited"}
+    found.project.release()
