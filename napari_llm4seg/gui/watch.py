@@ -9,6 +9,8 @@ from typing import Any
 class LayerWatch:
     """Calls one function on every change of the layer list.
 
+    napari tells of one change several times, of a selection up to four times; it is passed on once.
+
     Parameters
     ----------
     viewer : napari.components.ViewerModel or napari.viewer.Viewer
@@ -20,9 +22,10 @@ class LayerWatch:
         self._viewer = viewer
         self._on_layer = on_layer or (lambda layer, there: None)
         self._on_change: Callable[[], None] | None = None
+        self._told: tuple[Any, ...] = ()
 
     def connect(self, on_change: Callable[[], None]) -> None:
-        self._on_change = on_change
+        self._on_change, self._told = on_change, self._now()
         layers = self._viewer.layers
         for layer in layers:
             self._join(layer)
@@ -32,7 +35,7 @@ class LayerWatch:
         layers.selection.events.active.connect(self._changed)
 
     def disconnect(self) -> None:
-        self._on_change = None
+        self._on_change, self._told = None, ()
         layers = self._viewer.layers
         layers.events.inserted.disconnect(self._inserted)
         layers.events.removed.disconnect(self._removed)
@@ -58,5 +61,12 @@ class LayerWatch:
         self._changed()
 
     def _changed(self, event: Any = None) -> None:
-        if self._on_change is not None:
+        now = self._now()
+        if self._on_change is not None and now != self._told:
+            self._told = now
             self._on_change()
+
+    def _now(self) -> tuple[Any, ...]:
+        """Return which layers there are, in order and by name, and which one is selected."""
+        layers = getattr(self._viewer.layers, "__wrapped__", self._viewer.layers)  # a plugin's own view of it is slow
+        return (layers.selection.active, *((layer, layer.name) for layer in layers))
