@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pint
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
+from vispy.visuals.line.dash_atlas import DashAtlas
 
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.gui.grid import SliceGrid, frames_in_words, on_show
@@ -268,11 +269,12 @@ def class_style(classes: tuple[tuple[int, str, str], ...]) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Make and drop a Labels layer: the first one imports pandas and more, which a click should not wait for.
+    """Pay for what the first Labels layer costs, which a click should not wait for: pandas, patterns of dashed lines.
 
     Touches neither viewer nor Qt, so a worker thread may do it.
     """
     Labels(np.zeros((2, 2), np.uint8), **class_style(((1, "any", _OTHER_COLOUR),)))
+    DashAtlas()  # vispy keeps the patterns; a polygon's outline needs them
 
 
 def ready_units() -> None:

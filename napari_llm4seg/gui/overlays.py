@@ -18,6 +18,7 @@ from napari_llm4seg.gui.controllers.inspect_ports import (
     Drawn,
     axes_of,
 )
+from napari_llm4seg.gui.entering import add_unselected
 from napari_llm4seg.gui.grid import SliceGrid, grid_shape
 from napari_llm4seg.gui.layers import INSPECTION, KEY, class_style, find_layer, layer_id
 
@@ -170,9 +171,7 @@ class Overlays:
             layer.blending = "translucent"
             layer.interpolation3d = "nearest"
         layer.metadata[KEY] = _kept(drawn)
-        selected = self._viewer.layers.selection.active
-        self._viewer.add_layer(layer)
-        self._viewer.layers.selection.active = selected
+        add_unselected(self._viewer, layer)
         self._layers[drawn.slot] = layer
 
     def _change(self, layer: Layer, drawn: Drawn, data: Array, affine: Array, name: str) -> None:

@@ -17,6 +17,7 @@ from napari.layers import Image, Labels, Layer
 
 from napari_llm4seg.digests import mask_digest
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
+from napari_llm4seg.gui.entering import add_unselected, entering
 from napari_llm4seg.gui.grid import SliceGrid, grid_shape
 from napari_llm4seg.gui.layers import KEY, class_style, file_metadata, layer_id, own_metadata, placement
 from napari_llm4seg.scratch import room
@@ -74,6 +75,9 @@ class Result:
 
     def __init__(self, viewer: Any, labels: Labels, created: bool, spec: ResultSpec) -> None:
         self._viewer, self._labels, self._created, self._spec = viewer, labels, created, spec
+        # What is still to be done until the labels are in the viewer.
+        self._entering = entering(viewer, labels) if created else []
+        self._entered = not created
         self._grid = slices_of(labels)
         self._old_digests = dict(written(labels))
         self._old_provenance = own_metadata(labels).get("provenance")
@@ -96,7 +100,7 @@ class Result:
         return str(self._labels.name)
 
     def alive(self) -> bool:
-        return self._labels in self._viewer.layers
+        return not self._entered or self._labels in self._viewer.layers
 
     def write(self, part: SlicePart) -> None:
         """Put one slice where it belongs, unless the person has painted there since the run began."""
@@ -130,11 +134,18 @@ class Result:
                 self._show(channel.layer, z)
 
     def prepare(self) -> bool:
-        """Make the next probability layer that is missing; return whether more are."""
+        """Do the next thing that is missing, a part of the labels or a probability layer; return whether more are."""
         missing = [channel for channel in self._channels if channel.layer is None]
-        if not missing or not self.alive():
+        if not self.alive():
             return False
-        channel = missing[0]
+        if self._entering:
+            self._entering.pop(0)()
+            self._entered = True
+        elif missing:
+            self._make(missing.pop(0))
+        return bool(self._entering or missing)
+
+    def _make(self, channel: _Channel) -> None:
         layer = Image(
             channel.array,
             name=free_name(self._viewer, f"{own_metadata(self._labels)['scan_name']} · prob · {channel.name}"),
@@ -144,11 +155,8 @@ class Result:
             metadata={KEY: {"role": "probability", "of": self.id, "class": channel.name}},
             **placement(self._labels),
         )
-        active = self._viewer.layers.selection.active
-        self._viewer.layers.insert(self._viewer.layers.index(self._labels), layer)
-        self._viewer.layers.selection.active = active
+        add_unselected(self._viewer, layer, self._viewer.layers.index(self._labels))
         channel.layer = layer
-        return len(missing) > 1
 
     def _channel(self, name: str) -> _Channel:
         """Return where the probabilities of class ``name`` go: the layer from before, or one still to be made."""
@@ -189,7 +197,7 @@ class Result:
         layer = self._labels
         if not self.alive() or edited(layer, None if self._created else self._done):
             return not self.alive()
-        if self._created:
+        if self._created and self._entered:
             self._viewer.layers.remove(layer)
             self._select_scan()
         for z, old in self._old_slices.items():
@@ -234,7 +242,7 @@ class Result:
 
 
 def begin(viewer: Any, scan: Layer, spec: ResultSpec) -> Result:
-    """Return where the slices of a run on ``scan`` go.
+    """Return where the slices of a run on ``scan`` go; a new layer comes into the viewer with the calls of ``prepare``.
 
     A layer made by the same model for the same scan is used again if the slices to be written (all of them, for a
     whole scan) are as this plugin left them; otherwise a new one is made, numbered from " [2]".
@@ -278,5 +286,4 @@ def _new_labels(viewer: Any, scan: Layer, spec: ResultSpec, shape: tuple[int, ..
         **placement(scan),
     )
     layer.selected_label = spec.classes[0][0]
-    viewer.add_layer(layer)
     return layer

@@ -12,6 +12,7 @@ from napari.layers import Labels, Layer
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.gui.controllers.ports import MaskInfo
 from napari_llm4seg.gui.controllers.review_ports import Classes
+from napari_llm4seg.gui.entering import add_unselected
 from napari_llm4seg.gui.grid import SliceGrid, grid_shape
 from napari_llm4seg.gui.image_layers import ImageLayers
 from napari_llm4seg.gui.layers import (
@@ -133,7 +134,6 @@ class NapariReview:
         return int(np.count_nonzero(change == _ADDED)), int(np.count_nonzero(change == _TAKEN))
 
     def _new_change(self, labels: Labels) -> Labels:
-        active = self._viewer.layers.selection.active
         layer = Labels(
             room(tuple(labels.data.shape), np.uint8),
             name=free_name(self._viewer, "what the new model changes"),
@@ -143,9 +143,7 @@ class NapariReview:
             **placement(labels),
         )
         layer.editable = False
-        self._viewer.add_layer(layer)
-        if active is not None:
-            self._viewer.layers.selection.active = active
+        add_unselected(self._viewer, layer)
         return layer
 
     def drop_change(self) -> None:

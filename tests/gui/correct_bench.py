@@ -8,7 +8,6 @@ from napari.components import ViewerModel
 from napari_llm4seg.gui.controllers.correct import CorrectController
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.layers import layer_id
-from napari_llm4seg.gui.results import begin
 from napari_llm4seg.gui.review_port import NapariReview
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.jobs import InlineRunner
@@ -59,7 +58,7 @@ class Bench:
 
     def segment(self, found=(1, 2, 3)):
         """Let a model write a square into the slices ``found``."""
-        result = begin(self.viewer, self.scan, ResultSpec("liver-v1", "a" * 64, CLASSES))
+        result = self.fakes.begun(self.viewer, self.scan, ResultSpec("liver-v1", "a" * 64, CLASSES))
         rows, columns = self.scan.data.shape[-2:]
         for z in range(len(self.scan.data) if self.scan.data.ndim > 2 else 1):
             labels = np.zeros((rows, columns), np.uint8)

@@ -17,6 +17,7 @@ from napari_llm4seg.config import (
 )
 from napari_llm4seg.errors import Cancelled, CheckpointError
 from napari_llm4seg.gui.controllers.ports import Catalogue
+from napari_llm4seg.gui.results import begin
 from napari_llm4seg.gui.state.look import Look
 from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.planes import slice_axis, turned
@@ -56,6 +57,14 @@ def checkpoint(card=ULTRASOUND, head="sigmoid", classes=None, digest="0" * 64):
         card=card,
     )
     return SimpleNamespace(config=config, digest=digest, name=card.name)
+
+
+def begun(viewer, scan, spec):
+    """Return what a run on ``scan`` writes to, all of it in the viewer; a window takes a turn for each part of that."""
+    result = begin(viewer, scan, spec)
+    while result.prepare():
+        pass
+    return result
 
 
 class FakePredictor:

@@ -26,7 +26,7 @@ def ones(shape=(20, 30)):
     return labels
 
 
-def test_the_result_lies_exactly_on_the_scan(viewer):
+def test_the_result_lies_exactly_on_the_scan(viewer, fakes):
     scan = viewer.add_image(
         np.zeros((4, 20, 30)),
         name="ct",
@@ -38,7 +38,7 @@ def test_the_result_lies_exactly_on_the_scan(viewer):
         units=("mm",) * 3,
         axis_labels=("z", "y", "x"),
     )
-    result = begin(viewer, scan, spec())
+    result = fakes.begun(viewer, scan, spec())
     layer = viewer.layers[result.name]
     for index in np.ndindex(2, 2, 2):
         np.testing.assert_allclose(layer.data_to_world(index), scan.data_to_world(index))
@@ -50,31 +50,31 @@ def test_the_result_lies_exactly_on_the_scan(viewer):
     assert layer.data.dtype == np.uint8
 
 
-def test_large_label_values_get_room(viewer):
+def test_large_label_values_get_room(viewer, fakes):
     scan = viewer.add_image(np.zeros((20, 30)))
-    result = begin(viewer, scan, spec(classes=((700, "a", "#E69F00"),)))
+    result = fakes.begun(viewer, scan, spec(classes=((700, "a", "#E69F00"),)))
     assert viewer.layers[result.name].data.dtype == np.uint16
 
 
-def test_a_colour_scan_gets_a_mask_without_colour(viewer):
+def test_a_colour_scan_gets_a_mask_without_colour(viewer, fakes):
     scan = viewer.add_image(np.zeros((20, 30, 3), np.uint8), rgb=True, name="photo")
-    result = begin(viewer, scan, spec())
+    result = fakes.begun(viewer, scan, spec())
     result.write(SlicePart(0, ones()))
     assert np.array_equal(viewer.layers[result.name].data, ones())
 
 
-def test_another_model_or_scan_gets_a_layer_of_its_own(viewer):
+def test_another_model_or_scan_gets_a_layer_of_its_own(viewer, fakes):
     scan = viewer.add_image(np.zeros((20, 30)), name="a")
     other = viewer.add_image(np.zeros((20, 30)), name="b")
-    ids = {begin(viewer, s, spec(digest=d)).id for s in (scan, other) for d in "xy"}
+    ids = {fakes.begun(viewer, s, spec(digest=d)).id for s in (scan, other) for d in "xy"}
     assert len(ids) == 4
     names = [layer.name for layer in viewer.layers]
     assert len(set(names)) == len(names)
 
 
-def test_provenance_is_kept_in_the_layer(viewer):
+def test_provenance_is_kept_in_the_layer(viewer, fakes):
     scan = viewer.add_image(np.zeros((4, 20, 30)))
-    result = begin(viewer, scan, spec((2,)))
+    result = fakes.begun(viewer, scan, spec((2,)))
     result.write(SlicePart(2, ones()))
     result.finish({"checkpoint": "abc"})
     about = viewer.layers[result.name].metadata[KEY]
@@ -82,9 +82,9 @@ def test_provenance_is_kept_in_the_layer(viewer):
     assert about["model"] == "model"
 
 
-def test_edits_are_seen_whoever_made_them(viewer):
+def test_edits_are_seen_whoever_made_them(viewer, fakes):
     scan = viewer.add_image(np.zeros((4, 20, 30)))
-    result = begin(viewer, scan, spec())
+    result = fakes.begun(viewer, scan, spec())
     for z in range(4):
         result.write(SlicePart(z, ones()))
     layer = viewer.layers[result.name]
@@ -99,17 +99,17 @@ def test_edits_are_seen_whoever_made_them(viewer):
     assert edited(layer)
 
 
-def test_a_resliced_or_lazy_layer_is_not_used_again(viewer):
+def test_a_resliced_or_lazy_layer_is_not_used_again(viewer, fakes):
     scan = viewer.add_image(np.zeros((4, 20, 30)))
-    first = begin(viewer, scan, spec())
+    first = fakes.begun(viewer, scan, spec())
     viewer.layers[first.name].data = np.zeros((4, 10, 30), np.uint8)
-    assert begin(viewer, scan, spec()).id != first.id
+    assert fakes.begun(viewer, scan, spec()).id != first.id
 
 
-def test_undo_of_a_joined_slice_is_refused_after_an_edit_of_that_slice_only(viewer):
+def test_undo_of_a_joined_slice_is_refused_after_an_edit_of_that_slice_only(viewer, fakes):
     scan = viewer.add_image(np.zeros((4, 20, 30)))
-    begin(viewer, scan, spec((0,))).write(SlicePart(0, ones()))
-    second = begin(viewer, scan, spec((1,)))
+    fakes.begun(viewer, scan, spec((0,))).write(SlicePart(0, ones()))
+    second = fakes.begun(viewer, scan, spec((1,)))
     second.write(SlicePart(1, ones()))
     layer = viewer.layers[second.name]
     layer.data[1, 15, 15] = 1
@@ -122,9 +122,9 @@ def test_undo_of_a_joined_slice_is_refused_after_an_edit_of_that_slice_only(view
     assert layer.data[0, 15, 15] == 1
 
 
-def test_a_removed_layer_is_written_to_no_more(viewer):
+def test_a_removed_layer_is_written_to_no_more(viewer, fakes):
     scan = viewer.add_image(np.zeros((4, 20, 30)))
-    result = begin(viewer, scan, spec())
+    result = fakes.begun(viewer, scan, spec())
     viewer.layers.remove(result.name)
     assert not result.alive()
     result.write(SlicePart(0, ones()))
@@ -132,10 +132,10 @@ def test_a_removed_layer_is_written_to_no_more(viewer):
     assert result.undo()
 
 
-def test_only_the_slice_on_show_is_drawn_while_the_rest_streams_in(viewer):
+def test_only_the_slice_on_show_is_drawn_while_the_rest_streams_in(viewer, fakes):
     scan = viewer.add_image(np.zeros((6, 20, 30)))
     viewer.dims.set_current_step(0, 4)
-    result = begin(viewer, scan, spec())
+    result = fakes.begun(viewer, scan, spec())
     layer = viewer.layers[result.name]
     drawn = []
     layer.events.set_data.connect(lambda event: drawn.append(1))
@@ -151,13 +151,42 @@ def test_only_the_slice_on_show_is_drawn_while_the_rest_streams_in(viewer):
     assert len(drawn) == 1
 
 
+def test_a_new_layer_comes_in_parts_each_a_turn_of_the_window(viewer):
+    scan = viewer.add_image(np.zeros((20, 30)), name="ct")
+    result = begin(viewer, scan, spec(channels=("lesion", "cyst")))
+    assert result.alive(), "on its way"
+    seen = []
+    viewer.layers.selection.events.active.connect(lambda event: seen.append(event.value))
+    assert result.prepare()
+    layer = viewer.layers[result.name]
+    assert viewer.layers.selection.active is scan
+    assert not seen
+    tools = list(layer._overlays.values())
+    assert not any(tool.visible for tool in tools)
+    assert result.prepare()
+    assert seen[-1] is layer
+    turns = 1
+    while result.prepare():
+        turns += 1
+    as_napari_makes_it = viewer.add_labels(np.zeros((20, 30), np.uint8))
+    assert [tool.visible for tool in tools] == [tool.visible for tool in as_napari_makes_it._overlays.values()]
+    assert turns == sum(tool.visible for tool in tools) + 2, "a turn for each tool and each probability layer"
+
+
+def test_a_run_stopped_before_its_layer_came_leaves_nothing(viewer):
+    scan = viewer.add_image(np.zeros((20, 30)), name="ct")
+    result = begin(viewer, scan, spec())
+    assert result.undo()
+    assert list(viewer.layers) == [scan]
+
+
 def test_a_removed_probability_layer_does_no_harm(viewer):
     scan = viewer.add_image(np.zeros((3, 20, 30)))
     result = begin(viewer, scan, spec(channels=("lesion", "cyst")))
     probabilities = np.full((2, 20, 30), 0.25, np.float32)
     result.write(SlicePart(0, ones(), probabilities))
-    assert result.prepare()  # one layer at a time
-    assert not result.prepare()
+    while result.prepare():
+        pass
     names = [layer.name for layer in viewer.layers]
     assert sum("· prob ·" in name for name in names) == 2
     viewer.layers.remove(next(name for name in names if name.endswith("cyst")))

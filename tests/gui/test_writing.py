@@ -17,7 +17,6 @@ from napari_llm4seg.errors import InputError
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.layer_tuples import layer_tuples
 from napari_llm4seg.gui.layers import volume_from_layer
-from napari_llm4seg.gui.results import begin
 from napari_llm4seg.gui.writing import export_source, write_labels
 from napari_llm4seg.io import WRITERS, read, write
 from napari_llm4seg.io._files import suffix_of
@@ -37,8 +36,8 @@ def opened(viewer: ViewerModel, volume: Volume) -> Layer:
     return viewer.add_layer(Layer.create(data, options, kind))
 
 
-def result(viewer: ViewerModel, scan: Layer, slices: int) -> Any:
-    handle = begin(viewer, scan, ResultSpec("model", "0" * 64, CLASSES, None, ()))
+def result(fakes: Any, viewer: ViewerModel, scan: Layer, slices: int) -> Any:
+    handle = fakes.begun(viewer, scan, ResultSpec("model", "0" * 64, CLASSES, None, ()))
     for z in range(slices):
         labels = np.zeros(scan.data.shape[-2:], np.uint8)
         labels[1, 2] = 4
@@ -51,7 +50,7 @@ def saved(layer: Layer, path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("slices", [1, 3])
-def test_a_result_has_the_header_of_its_scans_file(tmp_path: Path, slices: int) -> None:
+def test_a_result_has_the_header_of_its_scans_file(tmp_path: Path, slices: int, fakes: Any) -> None:
     header = nib.Nifti1Image(np.zeros((6, 5, slices), np.int16), None).header
     affine = np.array([[-0.7, 0.1, 0.3, 90.3], [0, 0.8, 0.2, -120.7], [0.2, 0, 2.5, -301.9], [0, 0, 0, 1]])
     image = nib.Nifti1Image(np.zeros((6, 5, slices), np.int16), affine, header)
@@ -59,7 +58,7 @@ def test_a_result_has_the_header_of_its_scans_file(tmp_path: Path, slices: int) 
     image.set_qform(affine, code=3)
     nib.save(image, tmp_path / "ct.nii.gz")
     viewer = ViewerModel()
-    layer = result(viewer, opened(viewer, read(tmp_path / "ct.nii.gz")), slices)
+    layer = result(fakes, viewer, opened(viewer, read(tmp_path / "ct.nii.gz")), slices)
     saved(layer, tmp_path / "m.nii.gz")
     found, source = nib.load(tmp_path / "m.nii.gz").header, nib.load(tmp_path / "ct.nii.gz").header
     for field in ("sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "quatern_b", "qoffset_x", "pixdim"):
@@ -80,12 +79,12 @@ def test_the_grid_comes_back_to_the_bit_until_the_layer_is_moved(shape: tuple[in
         assert not np.allclose(volume_from_layer(layer).affine, volume.affine)
 
 
-def test_every_format_of_the_manifest_is_written_and_the_other_way_round(tmp_path: Path) -> None:
+def test_every_format_of_the_manifest_is_written_and_the_other_way_round(tmp_path: Path, fakes: Any) -> None:
     writers = PluginManifest.from_file(ROOT / "napari.yaml").contributions.writers or ()
     endings = [ending for writer in writers for ending in writer.filename_extensions]
     assert {suffix_of(f"m{ending}") for ending in endings} | {".npy"} == set(WRITERS)
     viewer = ViewerModel()
-    layer = result(viewer, opened(viewer, Volume(np.zeros((1, 1, 5, 6), np.uint8))), 1)
+    layer = result(fakes, viewer, opened(viewer, Volume(np.zeros((1, 1, 5, 6), np.uint8))), 1)
     for ending in endings:
         if ending == ".dcm":
             with pytest.raises(InputError, match="did not come from"):
@@ -94,12 +93,12 @@ def test_every_format_of_the_manifest_is_written_and_the_other_way_round(tmp_pat
             assert saved(layer, tmp_path / f"m{ending}") == [str(tmp_path / f"m{ending}")]
 
 
-def test_the_record_goes_along_and_says_what_was_edited(tmp_path: Path) -> None:
+def test_the_record_goes_along_and_says_what_was_edited(tmp_path: Path, fakes: Any) -> None:
     scan = Volume(np.random.default_rng(0).integers(0, 255, (1, 3, 5, 6), dtype=np.uint8), unit="mm", name="made")
     viewer = ViewerModel()
     image = opened(viewer, read(write(tmp_path / "scan.nii.gz", scan)))
     prediction = Predictor(checkpoint(), "cpu").predict(volume_from_layer(image))
-    handle = begin(viewer, image, ResultSpec("model", "0" * 64, CLASSES, None, ()))
+    handle = fakes.begun(viewer, image, ResultSpec("model", "0" * 64, CLASSES, None, ()))
     for z in range(3):
         handle.write(SlicePart(z, prediction.labels[z], None))
     handle.finish(prediction.provenance)
@@ -116,12 +115,12 @@ def test_the_record_goes_along_and_says_what_was_edited(tmp_path: Path) -> None:
     assert json.loads(record.model_dump_json())["result"]["edited"] is False
 
 
-def test_a_dicom_scan_gives_a_dicom_segmentation_until_its_mask_is_moved(tmp_path: Path) -> None:
+def test_a_dicom_scan_gives_a_dicom_segmentation_until_its_mask_is_moved(tmp_path: Path, fakes: Any) -> None:
     from pydicom.data import get_testdata_file
 
     viewer = ViewerModel()
     scan = opened(viewer, read(get_testdata_file("CT_small.dcm")))
-    layer = result(viewer, scan, 1)
+    layer = result(fakes, viewer, scan, 1)
     saved(layer, tmp_path / "m.dcm")
     back = read(tmp_path / "m.dcm")
     np.testing.assert_allclose(back.affine[:, 1:], volume_from_layer(scan).affine[:, 1:], atol=1e-6)
@@ -140,10 +139,10 @@ def test_labels_that_a_person_painted_alone(tmp_path: Path) -> None:
     assert back.metadata["classes"][0][:2] == (2, "label 2")
 
 
-def test_of_a_mask_of_time_points_the_one_on_show_is_written() -> None:
+def test_of_a_mask_of_time_points_the_one_on_show_is_written(fakes: Any) -> None:
     viewer = ViewerModel()
     scan = viewer.add_image(np.arange(4 * 2 * 5 * 6, dtype=np.int16).reshape(4, 2, 5, 6), axis_labels=tuple("tzyx"))
-    handle = begin(viewer, scan, ResultSpec("model", "0" * 64, CLASSES, None, ()))
+    handle = fakes.begun(viewer, scan, ResultSpec("model", "0" * 64, CLASSES, None, ()))
     labels = np.zeros((5, 6), np.uint8)
     labels[1, 2] = 4
     handle.write(SlicePart(2 * 2 + 1, labels, None))

@@ -99,7 +99,7 @@ class ResultHandle(Protocol):
         """Return whether the labels layer is still in the viewer."""
 
     def prepare(self) -> bool:
-        """Make the next probability layer that is missing; return whether more are."""
+        """Make the next thing that is missing, of those that take time; return whether more are."""
 
     def write(self, part: SlicePart) -> None: ...
 

@@ -135,7 +135,7 @@ class Run:
         """Make, or find, the next layer that is needed; return whether there may be more to make."""
         if self.result is None:
             self.result = port.begin_result(self.scan.id, self.spec)
-            return bool(self.spec.channels)
+            return True
         return self.result.prepare()
 
     def take(self, part: SlicePart) -> None:

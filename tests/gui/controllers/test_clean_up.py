@@ -14,7 +14,7 @@ from napari_llm4seg.gui.controllers.masks import MaskController
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.layers import KEY, classes_of, layer_id
 from napari_llm4seg.gui.mask_port import NapariMasks
-from napari_llm4seg.gui.results import begin, edited
+from napari_llm4seg.gui.results import edited
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.jobs import InlineRunner
 
@@ -287,11 +287,11 @@ def test_the_steps_are_noted_with_the_mask_until_they_are_undone(bench):
     assert layer.metadata[KEY]["clean_up"] == noted[:1]
 
 
-def test_a_clean_up_counts_as_the_persons_edit(bench):
+def test_a_clean_up_counts_as_the_persons_edit(bench, fakes):
     """A later run must not write over it."""
     scan = bench.viewer.add_image(np.zeros((6, 20, 20)), name="ct", scale=(2, 0.5, 0.5), units="mm")
     spec = ResultSpec("model", "digest", CLASSES)
-    result = begin(bench.viewer, scan, spec)
+    result = fakes.begun(bench.viewer, scan, spec)
     for z, plane in enumerate(two_pieces()):
         result.write(SlicePart(z, plane))
     result.finish({})
@@ -302,8 +302,8 @@ def test_a_clean_up_counts_as_the_persons_edit(bench):
     bench.controller.keep_largest()
     assert edited(layer, [2])
     assert not edited(layer, [0, 1, 3, 4, 5])
-    assert begin(bench.viewer, scan, spec).id != layer_id(layer)
-    again = begin(bench.viewer, scan, ResultSpec("model", "digest", CLASSES, (1,)))
+    assert fakes.begun(bench.viewer, scan, spec).id != layer_id(layer)
+    again = fakes.begun(bench.viewer, scan, ResultSpec("model", "digest", CLASSES, (1,)))
     assert again.id == layer_id(layer)
     again.write(SlicePart(2, two_pieces()[2]))
     assert list(again.kept) == [2]

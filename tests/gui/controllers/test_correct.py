@@ -11,7 +11,6 @@ from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.controllers.projects import projects_folder
 from napari_llm4seg.gui.layers import layer_id
 from napari_llm4seg.gui.mask_port import NapariMasks
-from napari_llm4seg.gui.results import begin
 
 
 @pytest.fixture
@@ -109,10 +108,10 @@ def test_a_clean_up_of_the_whole_mask_is_no_edit_of_its_slices(bench, fakes, Ben
     again.controller.close()
 
 
-def test_a_run_writes_no_corrections(bench, CLASSES):
+def test_a_run_writes_no_corrections(bench, CLASSES, fakes):
     layer = bench.segment()
     bench.paint(layer, 2, 3, 4)
-    result = begin(bench.viewer, bench.scan, ResultSpec("liver-v1", "a" * 64, CLASSES, slices=(4,)))
+    result = fakes.begun(bench.viewer, bench.scan, ResultSpec("liver-v1", "a" * 64, CLASSES, slices=(4,)))
     assert result.id == layer_id(layer)
     bench.session.busy = "running"
     labels = np.ones((12, 14), np.uint8)
@@ -346,8 +345,8 @@ def test_colour_and_single_images_are_corrected_too(fakes, Bench):
     bench.controller.close()
 
 
-def test_slices_along_another_axis_are_reviewed_along_it(bench, CLASSES):
-    result = begin(bench.viewer, bench.scan, ResultSpec("side", "b" * 64, CLASSES, axis=2))
+def test_slices_along_another_axis_are_reviewed_along_it(bench, CLASSES, fakes):
+    result = fakes.begun(bench.viewer, bench.scan, ResultSpec("side", "b" * 64, CLASSES, axis=2))
     for z in range(14):
         result.write(SlicePart(z, np.ones((6, 12), np.uint8)))
     result.finish({})

@@ -15,7 +15,6 @@ from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.layer_tuples import layer_tuples
 from napari_llm4seg.gui.layers import layer_id
 from napari_llm4seg.gui.mask_port import NapariMasks
-from napari_llm4seg.gui.results import begin
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.io import read
 from napari_llm4seg.jobs import InlineRunner
@@ -32,12 +31,12 @@ def bench(fakes):
     return viewer, session, view, controller
 
 
-def scan_with_result(viewer, session, provenance, shape=(3, 8, 9)):
+def scan_with_result(fakes, viewer, session, provenance, shape=(3, 8, 9)):
     volume = Volume(
         np.arange(np.prod(shape), dtype=np.int16).reshape(1, *shape), affine_from_spacing((3, 2, 1)), unit="mm"
     )
     (scan,) = [viewer.add_layer(Layer.create(*item)) for item in layer_tuples(volume)]
-    result = begin(viewer, scan, ResultSpec("model", "0" * 64, CLASSES))
+    result = fakes.begun(viewer, scan, ResultSpec("model", "0" * 64, CLASSES))
     for z in range(shape[0]):
         labels = np.zeros(shape[1:], np.uint8)
         labels[2:4, 3:6] = 1 + z % 2
@@ -70,9 +69,9 @@ def test_nothing_to_export_is_said(bench):
     assert not view.state.save.enabled
 
 
-def test_a_result_is_written_with_its_place_and_record(bench, tmp_path):
+def test_a_result_is_written_with_its_place_and_record(bench, tmp_path, fakes):
     viewer, session, view, controller = bench
-    _, layer = scan_with_result(viewer, session, PROVENANCE)
+    _, layer = scan_with_result(fakes, viewer, session, PROVENANCE)
     assert view.state.format == ".nii.gz"
     assert view.state.suggested == "scan_seg_model.nii.gz"
     assert ".png" not in [choice.key for choice in view.state.formats], "a stack does not fit a picture"
@@ -94,9 +93,9 @@ def test_a_result_is_written_with_its_place_and_record(bench, tmp_path):
     assert cleaned["result"]["clean_up"] == ["liver: filled 1 hole, 4 mm³"]
 
 
-def test_names_and_colours_are_kept(bench, tmp_path):
+def test_names_and_colours_are_kept(bench, tmp_path, fakes):
     viewer, session, view, controller = bench
-    scan_with_result(viewer, session, PROVENANCE)
+    scan_with_result(fakes, viewer, session, PROVENANCE)
     controller.choose_format(".seg.nrrd")
     assert view.state.suggested.endswith(".seg.nrrd")
     controller.save(tmp_path / "m.seg.nrrd")
@@ -114,9 +113,9 @@ def test_a_drawn_mask_is_written_without_a_record(bench, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.png"]
 
 
-def test_what_cannot_be_written_is_said_in_a_line(bench, tmp_path):
+def test_what_cannot_be_written_is_said_in_a_line(bench, tmp_path, fakes):
     viewer, session, view, controller = bench
-    scan_with_result(viewer, session, PROVENANCE)
+    scan_with_result(fakes, viewer, session, PROVENANCE)
     (tmp_path / "file").write_text("x")
     controller.save(tmp_path / "file" / "mask.nii.gz")
     assert view.state.message.kind == "error"
@@ -132,11 +131,11 @@ def test_a_name_becomes_a_file_name():
     assert suggested("···") == "mask"
 
 
-def test_what_a_file_had_to_make_up_is_said(bench, tmp_path, monkeypatch):
+def test_what_a_file_had_to_make_up_is_said(bench, tmp_path, monkeypatch, fakes):
     from napari_llm4seg.predict import export
 
     viewer, session, view, controller = bench
-    scan_with_result(viewer, session, PROVENANCE)
+    scan_with_result(fakes, viewer, session, PROVENANCE)
     whole = export.export
 
     def told(*arguments, **named):
