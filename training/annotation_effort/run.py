@@ -110,7 +110,9 @@ def run_session(shared: _Shared, session: Session, log: Log, cases: dict[str, Ca
             row = run_cell(plan, session, cases[session.case], k, before, log, shared.device)
             if row is None:
                 continue
-            log.add(row | {"machine": shared.machine, "device": shared.device})
+            # a forest knows no other device
+            device = "cpu" if plan.methods[session.method].kind == "forest" else shared.device
+            log.add(row | {"machine": shared.machine, "device": device})
             say(_told(session, row))
         before = row
     return missing
