@@ -33,7 +33,7 @@ class Soon:
 class Bench:
     """A viewer with a scan, its session, and the dock's controller."""
 
-    def __init__(self, fakes, viewer=None, shape=(6, 12, 14)):
+    def __init__(self, fakes, viewer=None, shape=(6, 12, 14), make_runner=lambda: InlineRunner(interval=0)):
         self.fakes = fakes
         self.viewer, self.session, self.view = viewer or ViewerModel(), Session(), fakes.RecordingView()
         self.soon = Soon()
@@ -48,7 +48,7 @@ class Bench:
             self.session,
             self.port,
             self.view,
-            lambda: InlineRunner(interval=0),
+            make_runner,
             self.session.settings,
             post=lambda call: call(),
             soon=self.soon,

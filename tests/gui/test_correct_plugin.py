@@ -72,6 +72,48 @@ def test_a_person_segments_paints_confirms_and_finds_it_again(make_napari_viewer
     assert viewer.layers["ct · mask"].data[3, 35, 40] == 1
 
 
+def test_the_images_of_a_folder_are_corrected_one_after_another(make_napari_viewer, qtbot, fakes, tmp_path):
+    from napari_llm4seg.corrections import SampleStore
+    from napari_llm4seg.gui.controllers.projects import projects_folder
+    from napari_llm4seg.gui.plugin import CorrectDock, SegmentDock
+    from napari_llm4seg.io import write
+    from napari_llm4seg.volume import Volume
+
+    for seed, name in enumerate(("a", "b", "c")):
+        data = np.zeros((1, 1, 40, 50), np.uint8)
+        data[..., 10:20, 15 + seed : 30] = 200
+        write(tmp_path / "scans" / f"{name}.png", Volume(data))
+    viewer = make_napari_viewer(show=False)
+    segment = SegmentDock(viewer, fakes.FakeModels())
+    viewer.window.add_dock_widget(segment, name="Segment")
+    correct = CorrectDock(viewer, make_trainer=NoTrainer)
+    viewer.window.add_dock_widget(correct, name="Correct")
+    until(qtbot, lambda: segment.controller.session.predictor is not None)
+    viewer.open(tmp_path / "scans" / "a.png", plugin="napari")  # which says in the layer alone where it was read from
+    until(qtbot, lambda: correct.strip_title.text() == "Images")
+    click(qtbot, segment.all_button)
+    until(qtbot, lambda: correct.confirm_button.isVisibleTo(correct))
+    click(qtbot, correct.confirm_button)
+    until(qtbot, lambda: correct.counts_line.text() == "0 edited · 1 confirmed of 3")
+    for name in ("b", "c"):
+        assert correct.next_line.text() == name
+        click(qtbot, correct.go_button)
+        until(qtbot, lambda name=name: any(layer.name.startswith(f"{name} · seg ·") for layer in viewer.layers))
+        until(qtbot, lambda: correct.confirm_button.isVisibleTo(correct) and not segment.controller.session.busy)
+        mask = next(layer for layer in viewer.layers if layer.name.startswith(f"{name} · seg ·"))
+        assert [layer.name for layer in viewer.layers if layer.visible] == [name, mask.name]
+        assert mask.data[15, 25] == 1
+        click(qtbot, correct.confirm_button)
+        until(qtbot, lambda: correct.confirm_button.text() == "Unconfirm")
+    until(qtbot, lambda: correct.saved_line.text() == "3 saved")
+    assert correct.next_line.text() == "every image is edited or confirmed"
+    (folder,) = projects_folder().iterdir()
+    viewer.window.remove_dock_widget(correct)
+    with SampleStore.open(folder, read_only=True) as store:
+        assert [scan.name for scan in store.scans()] == ["a", "b", "c"]
+        assert {record.state for record in store.records()} == {"confirmed"}
+
+
 def test_the_segment_dock_is_opened_beside_it(make_napari_viewer, qtbot, monkeypatch):
     from napari_llm4seg.gui import plugin
 

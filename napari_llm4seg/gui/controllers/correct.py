@@ -15,7 +15,8 @@ from napari_llm4seg.gui.controllers.earlier import EarlierSession
 from napari_llm4seg.gui.controllers.follower import Follower
 from napari_llm4seg.gui.controllers.homes import AUTOMATIC, ProjectChoice
 from napari_llm4seg.gui.controllers.image_set import ImageSet
-from napari_llm4seg.gui.controllers.ports import MaskInfo, Runner
+from napari_llm4seg.gui.controllers.meant import MeantMask
+from napari_llm4seg.gui.controllers.ports import Runner
 from napari_llm4seg.gui.controllers.review_ports import ReviewPort, Stack
 from napari_llm4seg.gui.controllers.saving import Saver
 from napari_llm4seg.gui.state.session import Session
@@ -78,8 +79,8 @@ class CorrectController(CorrectedSlices):
         self._carrier = Carrier(saver, carrier_runner, self._say, self._render)
         self._earlier = EarlierSession(session, port, saver, follower, self._follow, self._render)
         self._images = ImageSet(session, port, saver, follower, reader, read or read_image, self._say)
+        self._meant = MeantMask(session, port)
         self._hint = ""
-        self._masks: tuple[MaskInfo, ...] = ()
         self._closed = False
         self._taken: list[str] = []
         self._message: Message | None = None
@@ -117,18 +118,14 @@ class CorrectController(CorrectedSlices):
     # ------------------------------------------------------------------ which mask
 
     def _layers_changed(self) -> None:
-        self._masks = tuple(self.port.masks())
-        known = [mask.id for mask in self._masks]
-        if self.session.mask_id not in known:
-            # without the Segment dock nobody else sees to it
-            self.session.mask_id = known[-1] if known else None
+        self._meant.look()
         self._follow()
 
     def _follow(self, _: object = None) -> None:
         """Take up the session's mask, or its scan alone while there is no mask."""
         if self._closed:
             return
-        mask = self._meant()
+        mask = self._meant.which()
         stack = self._stack
         if stack is not None and (mask != stack.id or stack.problem()):
             self._put_down(stack)
@@ -136,30 +133,11 @@ class CorrectController(CorrectedSlices):
             self._take_up(mask)
         elif self.reviewing is not None and not self.session.busy:
             self._follower.look()
-        self._see_to_arrival()
+        self._images.see_to(self._earlier)
         self._render()
 
-    def _meant(self) -> str | None:
-        """Return the mask to correct: the session's, but of single images that of the chosen image, if it has one."""
-        mask, scan = self._mask(self.session.mask_id), self.session.scan_id
-        if mask is None or mask.n_slices > 1 or mask.scan_id in (None, scan):
-            return self.session.mask_id
-        if scan is None or not self.port.is_image(scan):
-            return self.session.mask_id
-        own = [each.id for each in self._masks if each.scan_id == scan]
-        if own:
-            self.session.mask_id = own[-1]
-        return own[-1] if own else None
-
-    def _mask(self, mask_id: str | None) -> MaskInfo | None:
-        return next((mask for mask in self._masks if mask.id == mask_id), None)
-
     def _mask_chosen(self, _: object = None) -> None:
-        """Turn to the image of a mask that was chosen; the other way round it is the image that decides."""
-        self._masks = tuple(self.port.masks())
-        mask = self._mask(self.session.mask_id)
-        if mask is not None and mask.n_slices == 1 and mask.scan_id is not None:
-            self.session.scan_id = mask.scan_id
+        self._meant.turn()
         self._follow()
 
     def _put_down(self, stack: Stack) -> None:
@@ -193,7 +171,7 @@ class CorrectController(CorrectedSlices):
 
     def _follow_scan(self) -> None:
         """Without a mask the scan alone is enough to know what an earlier session left."""
-        self._hint = _OPEN if self.session.scan_id is None or not self._masks else _SEGMENT
+        self._hint = _OPEN if self.session.scan_id is None or not self._meant.masks else _SEGMENT
         try:
             scan = self.port.scan(self.session.scan_id) if self.session.scan_id is not None else None
         except LLM4SegError:
@@ -214,20 +192,7 @@ class CorrectController(CorrectedSlices):
     def _found(self, held: Mapping[int, Restored]) -> None:
         """What the project holds of the scan has become known."""
         self._earlier.found(held)
-        self._see_to_arrival()
-
-    def _see_to_arrival(self) -> None:
-        """Give an image that was gone to from here its mask: that of before, or else the model's."""
-        if not self._images.arriving() or self.saver.home is None or self._closed:
-            return
-        if self._stack is not None:
-            self._images.arrived()
-        elif self._earlier.offer:
-            self._images.arrived()
-            self._earlier.restore()
-        elif not self.session.busy:
-            self._images.arrived()
-            self._images.give_mask()
+        self._images.see_to(self._earlier)
 
     # ------------------------------------------------------------------ what a person does
 
@@ -254,7 +219,8 @@ class CorrectController(CorrectedSlices):
     def confirm(self) -> None:
         """Confirm the slice on show, or take that back."""
         self._follower.take_edits()
-        z = self.here()
+        stack = self._stack  # its slices looked at or not yet
+        z = self.port.here(stack) if stack is not None and not stack.problem() else None
         if z is not None:
             self._follower.confirm(z)
 
@@ -317,7 +283,7 @@ class CorrectController(CorrectedSlices):
         self.view.show_state(
             present(
                 Facts(
-                    masks=self._masks,
+                    masks=self._meant.masks,
                     mask=self.session.mask_id,
                     hint=self._hint,
                     states=reviewing.states() if reviewing is not None else (),

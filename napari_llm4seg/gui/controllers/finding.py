@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,35 @@ def _marks(store: SampleStore) -> dict[Path, SliceState]:
     """Return what was done with the single images of a project, by their files."""
     files = {scan.id: Path(scan.source) for scan in store.scans() if scan.grid[0] == 1 and scan.source}
     return {files[record.scan]: record.state for record in store.records() if record.scan in files and not record.axis}
+
+
+def write_late(late: Wanted, waiting: Mapping[int, Put]) -> str:
+    """Write corrections that were still waiting for a project when their scan was left; return what went wrong."""
+    opened = find(late, create=True)
+    if opened.project is None or opened.entry is None:
+        return f"{len(waiting)} corrected slices of '{late.scan.name}' were not kept: {opened.trouble}"
+    if opened.project.writer is not None:
+        for z, what in waiting.items():
+            hand(opened.project.writer, opened.entry, z, late.axis, what)
+    if opened.project.release():
+        return ""
+    return f"Not every correction could be written to '{opened.project.store.folder}'."
+
+
+def tell_classes(store: SampleStore, classes: tuple[ClassSpec, ...]) -> str:
+    """Let a project know a mask's classes; return which of them means something else there, in a sentence."""
+    known = {spec.value: spec for spec in store.classes}
+    new = [spec for spec in classes if spec.value not in known]
+    other = [spec for spec in classes if spec.value in known and known[spec.value].name != spec.name]
+    if new:
+        with suppress(InputError):
+            store.add_classes(new)
+    if not other:
+        return ""
+    return (
+        f"Label {other[0].value} is '{known[other[0].value].name}' in this project and '{other[0].name}' in the mask. "
+        "Choose another project, or rename the class."
+    )
 
 
 def offer_words(restored: Mapping[int, Restored]) -> str:

@@ -70,6 +70,7 @@ class Follower:
         self._enough = False
         self._touched: set[int] | None = set()
         self._looking = self._again = self._automatic = self._closed = False
+        self._asked: list[int] = []  # to be confirmed
 
     @property
     def enough(self) -> bool:
@@ -88,6 +89,7 @@ class Follower:
     def put_down(self) -> None:
         self.stack, self.reviewing, self.suggestion, self._touched = None, None, None, set()
         self._looking = self._again = False
+        self._asked = []
 
     def close(self) -> None:
         self._closed = True
@@ -130,11 +132,15 @@ class Follower:
             self.look()
         elif self._touched:
             self.take_edits()
+        if not self._looking:
+            asked, self._asked = self._asked, []
+            for z in asked:
+                self.confirm(z)
         self.think()
 
     def _not_looked(self, stack: Stack, error: BaseException) -> None:
         if stack is self.stack:
-            self._looking = False
+            self._looking, self._asked = False, []
             self._say(words.failure(error, "Looking at the mask"))
 
     # ------------------------------------------------------------------ edits
@@ -170,9 +176,10 @@ class Follower:
             self.think()
 
     def confirm(self, z: int) -> None:
-        """Confirm slice ``z``, or take that back; not while the slices are being looked at."""
+        """Confirm slice ``z``, or take that back; while the slices are being looked at, as soon as they were."""
         reviewing = self.reviewing
         if reviewing is None or self._looking:
+            self._asked.append(z)
             return
         reviewing.edited([z])
         if reviewing.review.state(z) == "confirmed":

@@ -11,6 +11,7 @@ from napari_llm4seg.corrections import Suggester, Suggestion
 from napari_llm4seg.corrections.review import SliceState
 from napari_llm4seg.corrections.suggest import Evidence
 from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.earlier import EarlierSession
 from napari_llm4seg.gui.controllers.follower import Follower
 from napari_llm4seg.gui.controllers.ports import Runner
 from napari_llm4seg.gui.controllers.review_ports import Classes, ReviewPort
@@ -141,21 +142,27 @@ class ImageSet:
         self._port.show_alone(scan_id)
         self._session.scan_id = scan_id
 
-    def arriving(self) -> bool:
-        """Return whether the image on show was gone to from here and has not been seen to yet."""
-        return self._going_to is not None and self._going_to == self._session.scan_id
+    def see_to(self, earlier: EarlierSession) -> None:
+        """Give an image that was gone to from here its mask: the one that is open, that of before, or a new one."""
+        arriving = self._going_to is not None and self._going_to == self._session.scan_id
+        if not arriving or self._saver.home is None:  # not there yet, or not recognised yet
+            return
+        if self._follower.stack is not None:
+            self._going_to = None
+        elif earlier.offer:
+            self._going_to = None
+            earlier.restore()
+        elif not self._session.busy:
+            self._going_to = None
+            self._give_mask(self._session.scan_id)
 
-    def arrived(self) -> None:
-        """Take note that the image has its mask, or is about to."""
-        self._going_to = None
-
-    def give_mask(self) -> None:
+    def _give_mask(self, scan_id: str | None) -> None:
         """Have the image segmented, or add an empty mask where those before were drawn by hand for want of a model.
 
         A model that a person has trained is used whatever came before.
         """
         model = self._session.model
-        if self._by_hand and self._session.scan_id is not None and (model is None or model.starter):
-            self._session.mask_id = self._port.make_mask(self._session.scan_id, self._by_hand)
+        if self._by_hand and scan_id is not None and (model is None or model.starter):
+            self._session.mask_id = self._port.make_mask(scan_id, self._by_hand)
         else:
             self._session.segment_wanted.emit()

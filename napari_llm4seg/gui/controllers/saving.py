@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,18 @@ from napari_llm4seg.corrections import Record, Restored, ScanEntry
 from napari_llm4seg.corrections.review import SliceState
 from napari_llm4seg.errors import Cancelled, InputError, one_line
 from napari_llm4seg.gui.controllers import words
-from napari_llm4seg.gui.controllers.finding import Opened, Put, Wanted, as_before, find, hand, in_a_thread, same_voxels
+from napari_llm4seg.gui.controllers.finding import (
+    Opened,
+    Put,
+    Wanted,
+    as_before,
+    find,
+    hand,
+    in_a_thread,
+    same_voxels,
+    tell_classes,
+    write_late,
+)
 from napari_llm4seg.gui.controllers.homes import Home, ProjectChoice, image_file, shared_home
 from napari_llm4seg.gui.controllers.ports import Runner
 from napari_llm4seg.gui.controllers.projects import Project
@@ -158,7 +168,7 @@ class Saver:
         """Let go of the scan, and of the project unless it is to be kept; what is not on the disk is written aside."""
         if self._waiting and self._scan is not None:
             late, waiting = self._wanted(), dict(self._waiting)
-            self._aside(lambda: self._write_late(late, waiting))
+            self._aside(lambda: self._tell(write_late(late, waiting)))
         if not keep:
             self._let_go()
         if self._runner.current is not None:
@@ -185,18 +195,10 @@ class Saver:
         assert self._scan is not None  # who asks has one
         return Wanted(self._scan, self._axis, self._digest, self.choice, self._classes)
 
-    def _write_late(self, late: Wanted, waiting: Mapping[int, Put]) -> None:
-        """Open, or make, the project for corrections that were still waiting for it when their scan was left."""
-        opened = find(late, create=True)
-        if opened.project is None or opened.entry is None:
-            self._tell(f"{len(waiting)} corrected slices of '{late.scan.name}' were not kept: {opened.trouble}")
-            return
-        if opened.project.writer is not None:
-            for z, what in waiting.items():
-                hand(opened.project.writer, opened.entry, z, late.axis, what)
-        self._end(opened.project)
-
     def _tell(self, sentence: str) -> None:
+        if not sentence:
+            return
+
         def tell() -> None:
             self.message = Message("error", sentence)
             self._on_change()
@@ -310,19 +312,9 @@ class Saver:
         """
         if self.project is None:
             return
-        known = {spec.value: spec for spec in self.project.store.classes}
-        new = [spec for spec in self._classes if spec.value not in known]
-        other = [spec for spec in self._classes if spec.value in known and known[spec.value].name != spec.name]
-        if other and self.message is None:
-            spec = other[0]
-            self.message = Message(
-                "warning",
-                f"Label {spec.value} is '{known[spec.value].name}' in this project and '{spec.name}' in the mask. "
-                "Choose another project, or rename the class.",
-            )
-        if new:
-            with suppress(InputError):
-                self.project.store.add_classes(new)
+        said = tell_classes(self.project.store, self._classes)
+        if said and self.message is None:
+            self.message = Message("warning", said)
 
     def drop_all(self) -> None:
         """Take back every correction of the scan that the project holds; they stay in its history."""

@@ -11,6 +11,7 @@ from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.controllers.projects import projects_folder
 from napari_llm4seg.gui.layers import layer_id
 from napari_llm4seg.gui.mask_port import NapariMasks
+from napari_llm4seg.jobs import InlineRunner
 
 
 @pytest.fixture
@@ -106,6 +107,38 @@ def test_a_clean_up_of_the_whole_mask_is_no_edit_of_its_slices(bench, fakes, Ben
     again.session.mask_id = layer_id(layer)
     assert again.state.counts.startswith("1 edited"), "another look at the mask finds the same"
     again.controller.close()
+
+
+class Held(InlineRunner):
+    """Holds its job back until the test lets it go."""
+
+    def start(self, fn, **callbacks):
+        self.let_go = lambda: InlineRunner.start(self, fn, **callbacks)
+
+
+def test_a_slice_confirmed_while_the_mask_is_looked_at_is_confirmed_after_it(fakes, Bench):
+    runners = []
+
+    def make_runner():
+        runners.append(InlineRunner(interval=0) if runners else Held(interval=0))
+        return runners[-1]
+
+    bench, looker = Bench(fakes, make_runner=make_runner), runners[0]
+    bench.segment()
+    bench.viewer.dims.set_current_step(0, 4)
+    bench.controller.confirm()
+    assert bench.state.strip.marks == (), "nothing is known of the mask yet"
+    looker.let_go()
+    assert bench.state.strip.marks[4] == "confirmed"
+    bench.session.busy = "running"
+    bench.session.busy = ""
+    bench.viewer.dims.set_current_step(0, 2)
+    bench.controller.confirm()
+    assert bench.state.strip.marks[2] == "untouched"
+    looker.let_go()
+    assert bench.state.strip.marks[2] == "confirmed"
+    assert bench.written() == {2: "confirmed", 4: "confirmed"}
+    bench.controller.close()
 
 
 def test_a_run_writes_no_corrections(bench, CLASSES, fakes):
