@@ -14,7 +14,6 @@ from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
 from napari_llm4seg.gui.controllers.projects import projects_folder
 from napari_llm4seg.gui.layer_tuples import layers_of
 from napari_llm4seg.gui.layers import classes_of, layer_id, own_metadata, set_classes
-from napari_llm4seg.gui.results import begin
 from napari_llm4seg.gui.state.session import ModelEntry
 from napari_llm4seg.io import read, write
 from napari_llm4seg.volume import Volume
@@ -55,7 +54,7 @@ def opened(fakes, correct_bench, folder, name="a (10).png"):
 
         def segment(self, unsure=0.5):
             scan = next(each for each in self.viewer.layers if layer_id(each) == self.session.scan_id)
-            result = begin(self.viewer, scan, ResultSpec("lesion-v1", "a" * 64, ((1, "lesion", "#E69F00"),)))
+            result = fakes.begun(self.viewer, scan, ResultSpec("lesion-v1", "a" * 64, ((1, "lesion", "#E69F00"),)))
             labels = np.zeros(scan.data.shape[:2], np.uint8)
             labels[3:8, 4:9] = 1
             result.write(SlicePart(0, labels, None, Evidence(unsure, 0.2, (0.15,))))
