@@ -216,11 +216,24 @@ def test_further_correction_buys_little_once_the_gain_is_a_small_part_of_the_fir
     assert suggester.enough([10])
 
 
+def same_needs(suggester: Suggester, some: set[int], more: set[int]) -> bool:
+    one, other = suggester._needs(sorted(some)), suggester._needs(sorted(more))
+    return all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_correcting_a_run_makes_what_lies_just_beyond_it_count_more() -> None:
+    suggester = Suggester(16, weights=Weights(outside=1.0))
+    suggester.note({z: Evidence(0, 0, (float(z < 10),)) for z in range(16)})
+    before, after = ({s.z: s.gain for s in suggester.rank(done)} for done in ([], [0]))
+    assert after[12] > before[12]
+    assert not same_needs(suggester, set(), {0})
+    assert same_needs(suggester, {0}, {0, 15})
+
+
 @given(st.data())
 def test_gains_never_grow_by_correcting_more_and_the_ranking_is_repeatable(data: st.DataObject) -> None:
     n = data.draw(st.integers(1, 15))
     fractions = st.floats(0, 1)
-    # what counts in full depends on what was corrected, and with it what a correction gains
     suggester = Suggester(n, data.draw(st.booleans()), Weights(outside=1.0))
     known = data.draw(st.sets(st.integers(0, n - 1)))
     suggester.note({z: Evidence(data.draw(fractions), data.draw(fractions), (data.draw(fractions),)) for z in known})
@@ -229,7 +242,10 @@ def test_gains_never_grow_by_correcting_more_and_the_ranking_is_repeatable(data:
     before = {suggestion.z: suggestion.gain for suggestion in suggester.rank(some)}
     after = {suggestion.z: suggestion.gain for suggestion in suggester.rank(more)}
     assert set(after) == set(range(n)) - more
-    assert all(0 <= after[z] <= before[z] + 1e-8 for z in after)
+    assert all(gain >= 0 for gain in after.values())
+    # in a stack, which slices count in full depends on what was corrected, and with it what a correction gains
+    if not suggester.stack or same_needs(suggester, some, more):
+        assert all(after[z] <= before[z] + 1e-8 for z in after)
     assert suggester.rank(some) == suggester.rank(sorted(some))
     usual = Suggester(n, suggester.stack)
     usual.note(suggester.evidence)
