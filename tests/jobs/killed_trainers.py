@@ -1,7 +1,9 @@
 """Start a warm training child and kill it at a random moment, many times; say what was found after each kill.
 
 Every child is a fork of this process, in which everything is imported: a fresh start takes seconds. Nothing of torch is
-computed here, so the forks have its threads to themselves. Usage: killed_trainers.py FOLDER TIMES
+computed here, so the forks have its threads to themselves. A first child is left alone: the others are killed after one
+of the events that it told, and before the next one by its pace, so that the kills meet every part of a training
+however busy the machine is. Usage: killed_trainers.py FOLDER TIMES
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import random
 import signal
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -27,8 +30,8 @@ def child(commands: int, events: int) -> None:
     Trainer(os.fdopen(commands, "r"), os.fdopen(events, "w")).serve()
 
 
-def killed_once(folder: Path, config: dict[str, Any], number: int, wait: float) -> str:
-    """Return which event came last before the kill; ``wait`` is counted from the training's first event."""
+def started(folder: Path, config: dict[str, Any], name: str) -> tuple[int, int, IO[str]]:
+    """Return a child's process id, where its commands go, and its events from the training's first one on."""
     for_child, commands = os.pipe()
     events, from_child = os.pipe()
     pid = os.fork()
@@ -43,19 +46,48 @@ def killed_once(folder: Path, config: dict[str, Any], number: int, wait: float) 
     os.close(from_child)
     asked = [
         {"do": "load", "number": 1, "model": str(folder / "model"), "config": config},
-        {"do": "train", "number": 2, "project": str(folder / "project"), "out": str(folder / f"out{number}")},
+        {"do": "train", "number": 2, "project": str(folder / "project"), "out": str(folder / name)},
     ]
     os.write(commands, "".join(json.dumps(each) + "\n" for each in asked).encode())
-    with os.fdopen(events, "r") as told:
-        for line in told:
-            if json.loads(line)["event"] == "split":
-                break
-        time.sleep(wait)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        last = [line for line in told.read().splitlines() if line.endswith("}")]
+    told = os.fdopen(events, "r")
+    while kind(told.readline()) != "split":
+        pass
+    return pid, commands, told
+
+
+def kind(line: str) -> str:
+    """Return what an event is, nothing where it was cut short by a kill."""
+    return str(json.loads(line)["event"]) if line.rstrip().endswith("}") else ""
+
+
+def end(pid: int, commands: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
     os.close(commands)
-    return str(json.loads(last[-1])["event"]) if last else "split"
+
+
+def rehearsed(folder: Path, config: dict[str, Any]) -> list[float]:
+    """Return the seconds from each event of a whole training to the next one; after the last there is nothing."""
+    pid, commands, told = started(folder, config, "rehearsed")
+    times, last = [time.monotonic()], "split"
+    with told:
+        while last != "finished":
+            last = kind(told.readline())
+            times.append(time.monotonic())
+    end(pid, commands)
+    return [*(after - before for before, after in pairwise(times)), 0.0]
+
+
+def killed_once(folder: Path, config: dict[str, Any], number: int, events: int, wait: float) -> str:
+    """Return which event came last before the kill, ``wait`` seconds after the training's event of that number."""
+    pid, commands, told = started(folder, config, f"out{number}")
+    last = "split"
+    with told:
+        while events and last != "finished":  # a busy child tells of fewer steps
+            last, events = kind(told.readline()), events - 1
+        time.sleep(wait)
+        end(pid, commands)
+        return next((name for name in map(kind, reversed(told.read().splitlines())) if name), last)
 
 
 def state(folder: Path) -> list[str]:
@@ -73,9 +105,11 @@ def main() -> None:
     import_everything()
     rng = random.Random(0)
     before, last = state(folder), []
+    gaps = rehearsed(folder, config)
     whole = 0
     for number in range(times):
-        last.append(killed_once(folder, config, number, rng.uniform(0, 0.12)))
+        place = number % len(gaps)
+        last.append(killed_once(folder, config, number, place, rng.uniform(0, gaps[place])))
         assert state(folder) == before
         out = folder / f"out{number}"
         if out.exists():
