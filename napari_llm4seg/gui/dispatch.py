@@ -16,8 +16,8 @@ _TURN_SECONDS = 0.015
 class Dispatcher(QObject):
     """``post(callable)`` runs it in the thread that made the dispatcher, in order, when that thread is free.
 
-    Make it in the window's thread. However many calls wait, the event loop gets its turn in between. After ``close``
-    (or once Qt has taken the object down) what is posted is dropped.
+    Make it in the window's thread. However many calls wait, the event loop gets its turn in between, and always before
+    what a call itself has posted. After ``close`` (or once Qt has taken the object down) what is posted is dropped.
     """
 
     _posted = Signal()
@@ -49,9 +49,10 @@ class Dispatcher(QObject):
             self._timer.start()
 
     def _run(self) -> None:
-        until = time.monotonic() + _TURN_SECONDS
+        until, left = time.monotonic() + _TURN_SECONDS, len(self._waiting)
         try:
-            while self._open and self._waiting:
+            while self._open and self._waiting and left:  # a call may have run a dialogue, and that the others
+                left -= 1
                 self._waiting.popleft()()
                 if time.monotonic() > until:
                     break
