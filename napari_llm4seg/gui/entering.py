@@ -1,12 +1,12 @@
 """Put a layer into the viewer in parts, so that the window never stands still for the whole of it.
 
 A new Labels layer costs napari about 0.1 s: a third for its visual and controls, a third for what draws a polygon and
-the brush's stroke, which nobody needs before drawing, and a sixth for selecting it.
+the brush's stroke, a sixth for selecting it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from napari.layers import Layer
@@ -31,22 +31,17 @@ def add_unselected(viewer: Any, layer: Layer, index: int | None = None) -> None:
         layers.selection.active = selected
 
 
-def entering(viewer: Any, layer: Layer) -> list[Callable[[], None]]:
-    """Return the parts in which ``layer`` comes into the viewer and is selected; call them in order, a turn for each.
+def leave_tools_for_later(layer: Layer) -> None:
+    """Let napari make what draws a polygon and the brush's stroke when that tool of ``layer`` is first taken up.
 
-    After the first one the layer is there and is drawn.
+    Call it before the layer enters the viewer.
     """
-    tools = [tool for tool in getattr(layer, "_overlays", {}).values() if tool.visible]
-
-    def come() -> None:
-        for tool in tools:
+    for tool in getattr(layer, "_overlays", {}).values():
+        if tool.visible and hasattr(tool.events, "enabled") and not tool.enabled:
             tool.visible = False
-        add_unselected(viewer, layer)
+            tool.events.enabled.connect(partial(_show, tool))
 
-    def select() -> None:
-        viewer.layers.selection.active = layer
 
-    def show(tool: Any) -> Callable[[], None]:
-        return lambda: setattr(tool, "visible", True)
-
-    return [come, select, *(show(tool) for tool in tools)]
+def _show(tool: Any, enabled: bool) -> None:
+    if enabled:
+        tool.visible = True

@@ -18,7 +18,7 @@ from napari_llm4seg.gui.controllers.inspect_ports import (
     Drawn,
     axes_of,
 )
-from napari_llm4seg.gui.entering import add_unselected
+from napari_llm4seg.gui.entering import add_unselected, leave_tools_for_later
 from napari_llm4seg.gui.grid import SliceGrid, grid_shape
 from napari_llm4seg.gui.layers import INSPECTION, KEY, class_style, find_layer, layer_id
 
@@ -171,6 +171,7 @@ class Overlays:
             layer.blending = "translucent"
             layer.interpolation3d = "nearest"
         layer.metadata[KEY] = _kept(drawn)
+        leave_tools_for_later(layer)
         add_unselected(self._viewer, layer)
         self._layers[drawn.slot] = layer
 

@@ -17,7 +17,7 @@ from napari.layers import Image, Labels, Layer
 
 from napari_llm4seg.digests import mask_digest
 from napari_llm4seg.gui.controllers.ports import ResultSpec, SlicePart
-from napari_llm4seg.gui.entering import add_unselected, entering
+from napari_llm4seg.gui.entering import add_unselected, leave_tools_for_later
 from napari_llm4seg.gui.grid import SliceGrid, grid_shape
 from napari_llm4seg.gui.layers import KEY, class_style, file_metadata, layer_id, own_metadata, placement
 from napari_llm4seg.scratch import room
@@ -75,8 +75,8 @@ class Result:
 
     def __init__(self, viewer: Any, labels: Labels, created: bool, spec: ResultSpec) -> None:
         self._viewer, self._labels, self._created, self._spec = viewer, labels, created, spec
-        # What is still to be done until the labels are in the viewer.
-        self._entering = entering(viewer, labels) if created else []
+        # Until the labels are in the viewer: what is still to be done.
+        self._entering = [self._enter, self._select] if created else []
         self._entered = not created
         self._grid = slices_of(labels)
         self._old_digests = dict(written(labels))
@@ -140,10 +140,17 @@ class Result:
             return False
         if self._entering:
             self._entering.pop(0)()
-            self._entered = True
         elif missing:
             self._make(missing.pop(0))
         return bool(self._entering or missing)
+
+    def _enter(self) -> None:
+        leave_tools_for_later(self._labels)
+        add_unselected(self._viewer, self._labels)
+        self._entered = True
+
+    def _select(self) -> None:
+        self._viewer.layers.selection.active = self._labels
 
     def _make(self, channel: _Channel) -> None:
         layer = Image(

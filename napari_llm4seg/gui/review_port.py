@@ -12,7 +12,7 @@ from napari.layers import Labels, Layer
 from napari_llm4seg.errors import InputError
 from napari_llm4seg.gui.controllers.ports import MaskInfo
 from napari_llm4seg.gui.controllers.review_ports import Classes
-from napari_llm4seg.gui.entering import add_unselected
+from napari_llm4seg.gui.entering import add_unselected, leave_tools_for_later
 from napari_llm4seg.gui.grid import SliceGrid, grid_shape
 from napari_llm4seg.gui.image_layers import ImageLayers
 from napari_llm4seg.gui.layers import (
@@ -101,6 +101,7 @@ class NapariReview:
         if classes:
             set_classes(layer, classes)
             layer.selected_label = classes[0][0]
+        leave_tools_for_later(layer)
         self._viewer.add_layer(layer)
         return layer_id(layer)
 
@@ -143,6 +144,7 @@ class NapariReview:
             **placement(labels),
         )
         layer.editable = False
+        leave_tools_for_later(layer)
         add_unselected(self._viewer, layer)
         return layer
 

@@ -96,10 +96,10 @@ class ResultHandle(Protocol):
         """Slices left as they were because the person painted there while the run went on."""
 
     def alive(self) -> bool:
-        """Return whether the labels layer is still in the viewer."""
+        """Return whether the labels layer is in the viewer, or on its way there."""
 
     def prepare(self) -> bool:
-        """Make the next thing that is missing, of those that take time; return whether more are."""
+        """Do the next part of making the layers; return whether more are to be done."""
 
     def write(self, part: SlicePart) -> None: ...
 
