@@ -54,8 +54,8 @@ class Writer:
         Seconds from a change to its writing.
     retry : float
         Seconds after a refusal.
-    on_written : callable(Record), optional
-        Called in the writer's thread once a correction is on the disk.
+    on_written : callable(Record or None), optional
+        Called in the writer's thread once a correction is on the disk, or, with None, once one was taken back there.
     on_trouble : callable(str), optional
         Called in the writer's thread with a sentence when the disk begins to refuse, and "" when that is over.
     """
@@ -66,7 +66,7 @@ class Writer:
         *,
         delay: float = 0.3,
         retry: float = 2.0,
-        on_written: Callable[[Record], Any] | None = None,
+        on_written: Callable[[Record | None], Any] | None = None,
         on_trouble: Callable[[str], Any] | None = None,
     ) -> None:
         self._store, self._delay, self._retry = store, delay, retry
@@ -74,6 +74,7 @@ class Writer:
         self._changed = threading.Condition()
         self._jobs: OrderedDict[Key, _Job] = OrderedDict()
         self._busy: _Job | None = None
+        self._telling = False
         self._trouble = ""
         self._failures = 0
         self._not_before = 0.0
@@ -145,14 +146,21 @@ class Writer:
             self._changed.notify_all()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Write everything now; return whether it is on the disk. False after a refusal or ``timeout`` seconds."""
+        """Write everything now; return whether it is on the disk. False after a refusal or ``timeout`` seconds.
+
+        Whoever listens has been told by then.
+        """
+
+        def settled() -> bool:
+            return not self._telling and (not (self._jobs or self._busy) or self._failures > failures)
+
         with self._changed:
             failures = self._failures
             self._hurried += 1
             self._not_before = 0.0
             self._changed.notify_all()
             try:
-                self._changed.wait_for(lambda: not (self._jobs or self._busy) or self._failures > failures, timeout)
+                self._changed.wait_for(settled, timeout)
             finally:
                 self._hurried -= 1
             return not (self._jobs or self._busy)
@@ -178,9 +186,14 @@ class Writer:
                     job = self._next()
                 self._busy = job
             record, error = self._do(job)
-            self._settle(job, error)
-            if record is not None:
+            trouble = self._settle(job, error)
+            if trouble is not None:
+                _call(self._on_trouble, trouble)
+            if error is None:
                 _call(self._on_written, record)
+            with self._changed:
+                self._telling = False
+                self._changed.notify_all()
 
     def _next(self) -> _Job | None:
         """Take the first job that is due out of the queue."""
@@ -210,10 +223,13 @@ class Writer:
         except Exception as error:  # whatever it is: the correction is kept and the thread lives on
             return None, error
 
-    def _settle(self, job: _Job, error: Exception | None) -> None:
-        """Note how a job went; one that failed goes back to the front, unless the slice has changed since."""
+    def _settle(self, job: _Job, error: Exception | None) -> str | None:
+        """Note how a job went; one that failed goes back to the front, unless the slice has changed since.
+
+        Return the trouble there is now, where that is news.
+        """
         with self._changed:
-            self._busy = None
+            self._busy, self._telling = None, True
             before = self._trouble
             self._trouble = ""
             if error is not None:
@@ -223,10 +239,7 @@ class Writer:
                     self._jobs[job.key] = job
                     self._jobs.move_to_end(job.key, last=False)
                 self._trouble = _sentence(len(self._jobs), error)
-            trouble = self._trouble
-            self._changed.notify_all()
-        if trouble != before:
-            _call(self._on_trouble, trouble)
+            return self._trouble if self._trouble != before else None
 
 
 def _call(listener: Callable[[Any], Any] | None, value: Any) -> None:

@@ -133,8 +133,8 @@ def test_an_image_that_must_be_read_first_is_read_in_the_writer_s_thread(store: 
 def test_what_is_taken_back_before_it_is_written_never_gets_there(
     store: SampleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = Disk(monkeypatch, store)
-    writer = Writer(store, delay=60)
+    disk, told = Disk(monkeypatch, store), []
+    writer = Writer(store, delay=60, on_written=lambda record: told.append((record and record.index, writer.pending)))
     correct(writer, store, 1)
     writer.drop(store.scan_for(VOLUME), 1)
     assert writer.flush(10)
@@ -144,6 +144,7 @@ def test_what_is_taken_back_before_it_is_written_never_gets_there(
     assert writer.close()
     assert disk.written == [2]
     assert not store.records()
+    assert told == [(None, 0), (2, 0), (None, 0)], "each is told, once nothing of it waits"
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO, errno.EDQUOT])

@@ -50,6 +50,7 @@ def test_a_person_segments_paints_confirms_and_finds_it_again(make_napari_viewer
     assert correct.hint.isVisibleTo(correct)
     click(qtbot, segment.all_button)
     until(qtbot, lambda: correct.counts_line.text() == "0 edited · 0 confirmed · 5 slices")
+    until(qtbot, lambda: not segment.controller.session.busy)
     layer = next(layer for layer in viewer.layers if "· seg ·" in layer.name)
     viewer.dims.set_current_step(0, 3)
     layer.paint((3, 35, 40), 1)

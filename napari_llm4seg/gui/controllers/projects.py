@@ -10,7 +10,7 @@ from pathlib import Path
 from psygnal import Signal
 
 from napari_llm4seg.config import ClassSpec
-from napari_llm4seg.corrections import Record, SampleStore, Writer
+from napari_llm4seg.corrections import SampleStore, Writer
 
 _PROJECTS: dict[Path, Project] = {}
 _LOCK = threading.Lock()
@@ -35,11 +35,11 @@ class Project:
     writer : Writer or None
         None where the project is open for reading only.
 
-    ``written`` is emitted with a record that has reached the disk, ``trouble`` with a sentence when the disk begins to
-    refuse and "" when that is over. Both in the writer's thread.
+    ``written`` is emitted with a record that has reached the disk, or None where one was taken back, ``trouble`` with a
+    sentence when the disk begins to refuse and "" when that is over. Both in the writer's thread.
     """
 
-    written = Signal(Record)
+    written = Signal(object)
     trouble = Signal(str)
 
     def __init__(self, store: SampleStore) -> None:

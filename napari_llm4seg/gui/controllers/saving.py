@@ -322,7 +322,7 @@ class Saver:
         for z in list(self._known):
             self.put(z, Put())
 
-    def _written(self, record: Record) -> None:
+    def _written(self, record: Record | None) -> None:
         def tell() -> None:
             self.writes += 1
             self._on_change()
