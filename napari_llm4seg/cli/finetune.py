@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_llm4seg.engine.fit import Event
 
 PARTS = ("adapters", "adapters+decoder", "all")
+SIZES, BACKBONES = ("tiny", "small", "base"), ("cmunext", "unet")
 
 
 @guarded
@@ -42,6 +43,21 @@ def finetune(
     classes: Annotated[
         str | None, typer.Option("--classes", metavar="NAME,NAME", help="What 1, 2... mean; with --from-scratch.")
     ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="|".join(SIZES), help="Of a new model; small by default.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", metavar="|".join(BACKBONES), help="Of a new model; cmunext by default.")
+    ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            "--layer",
+            metavar="NAME[:INDEX]|random|none",
+            help="A new model's frozen layer: one that 'llm4seg models list' shows, random weights as a control, or "
+            "none; the shipped one by default.",
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> int:
@@ -49,7 +65,9 @@ def finetune(
 
     A result that is worse on the slices held back is written too, with a warning and "worse": true in --json.
     """
+    made = {"preset": size, "backbone": backbone, "layer": layer}
     check_use(model, parts, scratch, classes, out)
+    check_new(scratch, made)
     from napari_llm4seg.engine.corrections import from_folders, from_store
 
     store = open_project(samples)
@@ -67,7 +85,10 @@ def finetune(
                 "on_split": locking(store),
                 "on_event": teller(bar),
             }
-            done = start_new(classes, store, found, settings, how) if scratch else go_on(model, found, settings, how)
+            if scratch:
+                done = start_new(classes, store, found, settings, {key: made[key] for key in made if made[key]}, how)
+            else:
+                done = go_on(model, found, settings, how)
     finally:
         if store:
             store.close()
@@ -94,6 +115,16 @@ def check_use(model: str | None, parts: str | None, scratch: bool, classes: str 
         raise WrongUse("--classes names those of a new model; give --from-scratch too.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"'{out}' already holds something; choose a new folder, so that nothing is lost.")
+
+
+def check_new(scratch: bool, made: dict[str, str | None]) -> None:
+    """Raise WrongUse where the options of a new model, as ``from_scratch`` names them, cannot be meant."""
+    for (name, given), known in zip(made.items(), (SIZES, BACKBONES, ()), strict=True):
+        option = "--size" if name == "preset" else f"--{name}"
+        if given is not None and not scratch:
+            raise WrongUse(f"{option} is for a new model; give --from-scratch too.")
+        if given is not None and known and given not in known:
+            raise WrongUse(f"{option} {given}: choose from {', '.join(known)}.")
 
 
 def open_project(folder: Path) -> SampleStore | None:
@@ -146,14 +177,21 @@ def go_on(model: str | None, slices: Corrections, settings: dict[str, Any], how:
 
 
 def start_new(
-    classes: str | None, store: SampleStore | None, slices: Corrections, settings: dict[str, Any], how: dict[str, Any]
+    classes: str | None,
+    store: SampleStore | None,
+    slices: Corrections,
+    settings: dict[str, Any],
+    made: dict[str, Any],
+    how: dict[str, Any],
 ) -> Finetuned:
     from napari_llm4seg.engine.scratch import classes_of, from_scratch, settings_for
 
     named = classes_of(classes.split(",")) if classes is not None else store.classes if store else ()
     if not named:
         raise WrongUse("--from-scratch needs --classes, such as --classes liver,spleen.")
-    return from_scratch(named, slices, configured(settings_for(slices), settings), **how)
+    return from_scratch(
+        named, slices, configured(settings_for(slices, made.get("preset", "small")), settings), **made, **how
+    )
 
 
 def teller(bar: ProgressLine) -> Callable[[Event], None]:
@@ -178,6 +216,7 @@ def as_report(done: Finetuned, out: Path) -> dict[str, Any]:
         "name": done.checkpoint.name,
         "digest": done.checkpoint.digest,
         "parent": training["parent"],
+        "new": training.get("new"),
         "parts": training["parts"],
         "worse": done.gate.worse,
         "n_train": len(done.split.train),
@@ -194,6 +233,8 @@ def in_words(report: dict[str, Any]) -> list[str]:
     """Return a report as lines for a person."""
     gate = report["gate"]
     parent = f" from {report['parent']['name']}" if report["parent"] else ""
+    if report["new"]:
+        parent = f", a new {report['new']['words']}"
     lines = [
         f"{report['name']}{parent}: {report['parts']}, {report['n_train']} slices, {duration(report['seconds'])}",
         f"  {gate['words']}",

@@ -263,6 +263,8 @@ class Finetuner:
 
     def _as_checkpoint(self, result: FitResult, facts: dict[str, Any], name: str | None) -> Checkpoint:
         old = self.checkpoint
+        if self.parent is None:
+            facts = old.config.card.training | facts  # what an untrained one was made of
         card = old.config.card.model_copy(update={"name": name or old.name, "training": facts, "scores": {}})
         # the frozen layers that lie beside the old one are found, and carried along, through its path
         return Checkpoint(old.config.model_copy(update={"card": card}), result.tensors, old.path)

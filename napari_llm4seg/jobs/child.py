@@ -170,7 +170,8 @@ class TrainingChild:
         project, out, scans, config, name
             As for ``train``; what is told is of "new" instead of "train".
         made
-            ``preset``, ``layer``, ``modality`` and ``device`` of ``engine.scratch.from_scratch``.
+            ``preset``, ``backbone``, ``layer`` (a ``LayerRef`` as JSON), ``modality`` and ``device`` of
+            ``engine.scratch.from_scratch``.
         """
         self.start()
         facts = {"project": str(project), "out": str(out), "classes": classes, "scans": scans, "config": config}

@@ -154,12 +154,14 @@ class Trainer:
         **made: Any,
     ) -> Message:
         """Train a new model of ``classes`` on the corrections of ``scans``; ``made`` as for ``from_scratch``."""
-        from napari_llm4seg.config import ClassSpec
+        from napari_llm4seg.config import ClassSpec, LayerRef
         from napari_llm4seg.engine.scratch import from_scratch, settings_for
 
         slices, _, locked = corrections(project, scans)
         specs = [ClassSpec.model_validate(each) for each in classes]
-        chosen = settings(config) or settings_for(slices)
+        chosen = settings(config) or settings_for(slices, made.get("preset", "small"))
+        if isinstance(made.get("layer"), dict):
+            made["layer"] = LayerRef.model_validate(made["layer"])
         how = self._how(locked, name or "new model", chosen) | made
         return keep(from_scratch(specs, slices, chosen, device=device, **how), slices, Path(out))
 

@@ -16,6 +16,8 @@ from napari_llm4seg.files import cache_folder, read_json, writing
 from napari_llm4seg.models.registry import HUB, LANGUAGE_MODELS, RANDOM, Source, check_layer, parse_source
 
 WEIGHTS, CONFIG, PACK = "layer.safetensors", "config.json", "pack.json"
+# The language model whose layer is shipped.
+SHIPPED = "smollm2-135m"
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
+from napari_llm4seg.checkpoint import render_card
 from napari_llm4seg.config import FitConfig
 from napari_llm4seg.engine.corrections import Correction, Corrections
-from napari_llm4seg.engine.scratch import SCRATCH, blank, classes_of, from_scratch, input_size, preprocessing, smallest
-from napari_llm4seg.errors import ConfigError, InputError
+from napari_llm4seg.engine.scratch import (
+    PRESETS,
+    SCRATCH,
+    blank,
+    classes_of,
+    from_scratch,
+    frozen_layer,
+    input_size,
+    preprocessing,
+    settings_for,
+    smallest,
+)
+from napari_llm4seg.errors import CheckpointError, ConfigError, InputError
 from napari_llm4seg.metrics import dice
 from napari_llm4seg.predict import Predictor
 
@@ -64,17 +80,79 @@ def test_islands_far_smaller_than_anything_annotated_are_dropped() -> None:
     assert smallest(classes_of(["a"]), some) == 0.01
 
 
-def test_a_new_model_finds_discs_it_has_not_seen() -> None:
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where random layers are made, in this test alone."""
+    monkeypatch.setenv("LLM4SEG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_the_frozen_layer_is_named_as_people_do(cache: Path) -> None:
+    shipped = frozen_layer("smollm2-135m")
+    assert shipped is not None
+    assert (shipped.repository, shipped.index) == ("HuggingFaceTB/SmolLM2-135M-Instruct", 14)
+    assert frozen_layer("smollm2-135m:14") == frozen_layer(shipped) == shipped
+    assert frozen_layer("none") is frozen_layer(None) is None
+    random = frozen_layer("random")
+    assert random is not None
+    assert (random.repository, random.index) == ("random/smollm2-135m", 0)
+    assert frozen_layer("random:smollm2-135m") == random
+    assert frozen_layer("random:3") == frozen_layer("random:smollm2-135m:3")
+    assert frozen_layer("random:3") != random
+    for wrong, words in (
+        ("smollm2-135m:13", "not at hand. Fetch it: llm4seg models fetch smollm2-135m --layer 13"),
+        ("smolm", "There is no frozen layer 'smolm'. Give none, random or"),
+        ("random:smolm", "no language model 'smolm'"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            frozen_layer(wrong)
+
+
+@pytest.mark.parametrize("backbone", ["cmunext", "unet"])
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_size_and_backbone_makes_a_network_of_its_own(preset: Any, backbone: Any) -> None:
+    image = slices(np.zeros((1, 64, 80), np.uint8))
+    made = blank(classes_of(["a"]), image, preset=preset, backbone=backbone, layer=None)
+    config = made.config.model.backbone
+    assert (config.kind, config.widths) == (backbone, PRESETS[preset]["widths"])
+    net = made.build().eval()
+    with torch.no_grad():
+        assert net(torch.zeros(1, 1, *input_size(image))).shape == (1, 1, *input_size(image))
+    assert config.kind in made.config.card.training["new"].values()
+    assert settings_for(image, preset).seconds == (300 if preset == "base" else 105)
+
+
+def test_what_is_no_size_or_backbone_is_said() -> None:
+    image = slices(np.zeros((1, 32, 32), np.uint8))
+    with pytest.raises(ConfigError, match="size was 'huge'; choose from tiny, small, base"):
+        blank(classes_of(["a"]), image, preset="huge")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="backbone was 'dynunet'; choose from cmunext, unet"):
+        blank(classes_of(["a"]), image, backbone="dynunet")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layer", "words"),
+    [
+        ("cmunext", "smollm2-135m", "tiny CMUNeXt with frozen layer 14 of smollm2-135m"),
+        ("unet", "random", "tiny U-Net with a frozen random layer of smollm2-135m's shape (seed 0)"),
+        ("unet", None, "tiny U-Net without a language-model layer"),
+    ],
+)
+def test_a_new_model_finds_discs_it_has_not_seen(backbone: Any, layer: str | None, words: str, cache: Path) -> None:
     def made(seeds: range) -> Corrections:
         pairs = [disc(seed, 64) for seed in seeds]
         return Corrections(tuple(Correction(i[None], m.astype(np.uint8), str(n)) for n, (i, m) in enumerate(pairs)))
 
     fit = FitConfig.model_validate(SCRATCH.fit.model_dump() | {"epochs": 30, "augment": "paper"})
     config = SCRATCH.model_copy(update={"fit": fit, "seconds": None, "variants": 8})
-    done = from_scratch(classes_of(["disc"]), made(range(5)), config, preset="tiny", device="cpu", name="discs")
+    what: dict[str, Any] = {"preset": "tiny", "backbone": backbone, "layer": layer}
+    done = from_scratch(classes_of(["disc"]), made(range(5)), config, **what, device="cpu", name="discs")
     predictor = Predictor(done.checkpoint, "cpu")
     others = made(range(50, 56)).slices
     assert np.mean([dice(predictor.predict(each.volume).labels[0], each.labels) for each in others]) > 0.6
-    assert done.checkpoint.name == "discs"
-    assert done.checkpoint.config.card.training["parent"] is None
-    assert done.gate.verdict == "not measured"
+    card = done.checkpoint.config.card
+    assert (done.checkpoint.name, card.training["parent"], done.gate.verdict) == ("discs", None, "not measured")
+    assert card.training["new"]["words"] == words
+    assert card.training_data == f"5 slices annotated by the person who trained it, {words}"
+    assert (done.checkpoint.config.model.block is None) == (layer is None)
+    assert words.split()[1].lower().replace("-", "") in render_card(done.checkpoint.config)

@@ -19,6 +19,7 @@ from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.jobs.child import TrainingChild, ended_words, spare_threads
 from napari_llm4seg.jobs.trainer import OUT_OF_MEMORY
+from napari_llm4seg.models.inventory import resolve_layer
 
 from .made_project import make_checkpoint, make_project, settings
 
@@ -112,14 +113,18 @@ def test_a_new_model_is_made_too(owner: Owner, folders: dict[str, Path]) -> None
         classes,
         config=settings(parts="all", seconds=60.0),
         preset="tiny",
-        layer=None,
+        backbone="unet",
+        layer=resolve_layer("smollm2-135m").model_dump(),
     )
     owner.seen.clear()
     assert owner.until("finished")["what"] == "new"
     split = next(event for event in owner.seen if event["event"] == "split")
     assert split["seconds"] == 60.0, "a new model tells how long it takes as well"
     new = Checkpoint.load(folders["root"] / "new")
-    assert new.config.model.classes[0].name == "square"
+    model = new.config.model
+    assert (model.classes[0].name, model.backbone.kind) == ("square", "unet")
+    assert model.block is not None
+    assert model.block.layers == (resolve_layer("smollm2-135m"),)
     owner.child.train(folders["project"], folders["root"] / "wrong", config={"parts": "head"})
     failed = owner.events.get(timeout=PATIENCE)
     assert (failed["event"], "parts" in failed["error"]) == ("failed", True)
