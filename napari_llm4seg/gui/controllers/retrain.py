@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from napari_llm4seg.gui.controllers.decision import Decision
+from napari_llm4seg.gui.controllers.new_model import NewModel
 from napari_llm4seg.gui.controllers.ports import ModelSource, Runner
 from napari_llm4seg.gui.controllers.retrain_ports import Corrected, Keeper, MakeTrainer
 from napari_llm4seg.gui.controllers.retrain_state import PARTS, Facts, present
@@ -35,7 +36,7 @@ class RetrainController:
         Called once, when the first correction has reached the disk.
     view : RetrainView
     make_runner : callable() -> Runner
-        Called twice: the stages of a training, and the preview.
+        Called three times: the stages of a training, the preview, and looking which layers are at hand.
     aside : callable(callable), optional
         Runs what may take a while and nobody waits for; in a thread of its own by default.
     """
@@ -54,7 +55,7 @@ class RetrainController:
     ) -> None:
         self.session, self.review, self.port, self.view = session, review, port, view
         aside = aside or (lambda call: threading.Thread(target=call, daemon=True).start())
-        stages_runner, preview_runner = make_runner(), make_runner()
+        stages_runner, preview_runner, layers_runner = make_runner(), make_runner(), make_runner()
         leave, render = self._leave, self._render
         stages = self._stages = Stages(session, stages_runner, render)
         versions = self._versions = VersionList(session, review, models, keeper, stages, leave, render)
@@ -62,6 +63,7 @@ class RetrainController:
             session, review, port, models, keeper, stages, versions, preview_runner, leave, render
         )
         self._run = TrainingRun(session, review, keeper, make_trainer, stages, aside, leave, decision.judge, render)
+        self._new = NewModel(session.settings, layers_runner, render)
         self._parts = PARTS[0]
         self._closed = False
 
@@ -77,6 +79,7 @@ class RetrainController:
         self.review.changed.connect(self._review_changed)
         for signal in self._signals():
             signal.connect(self._session_changed)
+        self._new.look()
         self._review_changed()
 
     def close(self) -> None:
@@ -89,6 +92,7 @@ class RetrainController:
         for signal in self._signals():
             signal.disconnect(self._session_changed)
         self._stages.close()
+        self._new.close()
         self._run.close()
 
     def _signals(self) -> tuple[Any, ...]:
@@ -127,7 +131,13 @@ class RetrainController:
     def new_model(self, name: str) -> None:
         """Train a model from nothing but the corrected slices, for the classes of the mask."""
         if not self._closed and self._state().new.enabled:
-            self._run.anew(name)
+            self._run.anew(name, self._new.made())
+
+    def choose_new(self, name: str, key: str) -> None:
+        self._new.choose(name, key)
+
+    def look_for_layers(self) -> None:
+        self._new.look()
 
     def stop(self) -> None:
         self._run.stop()
@@ -173,6 +183,7 @@ class RetrainController:
             elsewhere="" if stages.stage == "applying" else self.session.busy,
             classes=tuple(name for _, name, _ in stack.classes()) if stack is not None else (),
             scan_name=stack.scan.name if stack is not None else "",
+            made=self._new.state(stages.idle),
             progress=stages.progress,
             curve=self.training.curve,
             gate=decision.gate,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from napari_llm4seg.corrections import Version
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Message, ProgressState
-from napari_llm4seg.gui.views.abstract.retrain import CurveState, RetrainState, VerdictState, VersionRow
+from napari_llm4seg.gui.views.abstract.retrain import CurveState, NewModelState, RetrainState, VerdictState, VersionRow
 
 Stage = Literal["idle", "preparing", "training", "looking", "keeping", "applying", "filing"]
 PARTS = ("adapters+decoder", "adapters", "all")
@@ -43,6 +43,7 @@ class Facts:
     elsewhere: str = ""
     classes: tuple[str, ...] = ()
     scan_name: str = ""
+    made: NewModelState = field(default_factory=NewModelState)
     progress: ProgressState | None = None
     curve: CurveState | None = None
     gate: Mapping[str, Any] | None = None
@@ -73,9 +74,12 @@ def present(facts: Facts) -> RetrainState:
             no_train or f"Train {facts.model} further on what was corrected (Shift+R)",
             f"Retrain with {slices}" if facts.count else "Retrain",
         ),
-        new=ButtonState(not no_new, no_new or "Train a model from nothing but these slices", "New model…"),
+        new=ButtonState(
+            not no_new, no_new or f"Train a model from nothing but these slices: {facts.made.summary}", "New model…"
+        ),
         new_name=" and ".join(facts.classes[:2]) or facts.scan_name,
         new_classes=", ".join(facts.classes),
+        made=facts.made,
         progress=facts.progress,
         stop=ButtonState(training, "End now with the best weights so far" if training else "", visible=training),
         cancel=ButtonState(busy, "Stop; nothing of it is kept", visible=facts.stage not in ("idle", "keeping")),

@@ -94,11 +94,11 @@ class Training:
         config = FinetuneConfig.quick(parts)
         trainer.train(project.store.folder, out, self._review.scans(), config=config.model_dump(mode="json"))
 
-    def begin_new(self, project: Project, out: Path, classes: Classes, name: str, modality: str) -> None:
-        """Train a new model of ``classes`` on what was corrected; raises as ``begin``."""
+    def begin_new(self, project: Project, out: Path, classes: Classes, name: str, made: Message) -> None:
+        """Train a new model of ``classes`` on what was corrected; ``made`` is for ``from_scratch``."""
         specs = [{"value": value, "name": title, "colour": colour} for value, title, colour in classes]
-        made: dict[str, Any] = {"modality": modality, "device": self._session.device}
-        self._anew().train_new(project.store.folder, out, specs, self._review.scans(), name=name, **made)
+        how = {**made, "device": self._session.device}
+        self._anew().train_new(project.store.folder, out, specs, self._review.scans(), name=name, **how)
 
     def _anew(self) -> Trainer:
         self.clear()

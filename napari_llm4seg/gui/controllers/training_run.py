@@ -88,14 +88,14 @@ class TrainingRun:
         begin, path = self.training.begin, entry.path
         self._prepare(parent, volumetric, lambda project, out: begin(project, path, out, parts))
 
-    def anew(self, name: str) -> None:
-        """Train a model from nothing but the corrected slices, for the classes of the mask."""
+    def anew(self, name: str, made: dict[str, Any]) -> None:
+        """Train a model from nothing but the corrected slices, for the classes of the mask; ``made`` of what."""
         stack = self._review.stack
         if stack is None:
             return
-        classes, modality = stack.classes(), str(stack.scan.metadata.get("modality", ""))
+        classes, made = stack.classes(), {**made, "modality": str(stack.scan.metadata.get("modality", ""))}
         begin, called = self.training.begin_new, name.strip() or "new model"
-        self._prepare((None, None), False, lambda project, out: begin(project, out, classes, called, modality))
+        self._prepare((None, None), False, lambda project, out: begin(project, out, classes, called, made))
 
     def _prepare(self, parent: Parent, volumetric: bool, begin: Callable[[Project, Path], None]) -> None:
         """See that everything is on the disk, then let the process train into a folder of its own."""

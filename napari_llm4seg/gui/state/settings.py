@@ -43,6 +43,8 @@ class Settings:
         Folder of the project that corrections of all scans go to; empty where none was chosen.
     apart : bool
         Whether, where none was chosen, single images of one folder do not share a project either.
+    new_model : dict
+        What new models are made of: their "preset", "backbone" and "layer", where the person chose.
     """
 
     model: str = ""
@@ -53,6 +55,7 @@ class Settings:
     windows: list[list[float]] = field(default_factory=list)
     project: str = ""
     apart: bool = False
+    new_model: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path | None = None) -> Settings:

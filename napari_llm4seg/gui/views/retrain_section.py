@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_llm4seg.gui.views.abstract.retrain import RetrainActions, RetrainState, VerdictState
 from napari_llm4seg.gui.views.curve import CurvePlot
+from napari_llm4seg.gui.views.new_model_options import NewModelOptions
 from napari_llm4seg.gui.views.version_list import VersionList
 from napari_llm4seg.gui.views.widgets import Bar, Line, MessageLine, button, show_button, show_words, wrapped
 
@@ -73,10 +74,12 @@ class RetrainSection(QWidget):
         self.train_button, self.new_button = button("Retrain", ""), button("New model…", "")
         self.train_button.setStyleSheet("QPushButton { padding: 9px; font-weight: bold; }")
         self.stop_button, self.cancel_button = button("Stop now, keep best", ""), button("Cancel", "")
+        self.new_options = NewModelOptions(self._do)
         self.bar = Bar("Progress of the training", keep_place=False)
         self.curve = CurvePlot()
         self._rows.addWidget(self.train_button)
         self._rows.addWidget(self.new_button)
+        self._rows.addWidget(self.new_options)
         self._rows.addWidget(self.curve)
         self._rows.addWidget(self.bar)
         row = QHBoxLayout()
@@ -119,6 +122,7 @@ class RetrainSection(QWidget):
             radio.setEnabled(state.parts_enabled)
         show_button(self.train_button, state.train)
         show_button(self.new_button, state.new)
+        self.new_options.show_options(state.made)
         show_button(self.stop_button, state.stop)
         show_button(self.cancel_button, state.cancel)
         self.bar.show_progress(state.progress)

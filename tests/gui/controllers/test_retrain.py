@@ -14,6 +14,7 @@ from napari_llm4seg.gui.controllers.loading import ModelLoader
 from napari_llm4seg.gui.controllers.retrain import RetrainController
 from napari_llm4seg.gui.controllers.retrain_state import figures
 from napari_llm4seg.gui.state.session import ModelEntry
+from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.viewer_port import NapariPort
 from napari_llm4seg.jobs import InlineRunner
 
@@ -417,6 +418,24 @@ def test_a_version_that_cannot_be_written_can_be_kept_later(room):
     assert room.session.model.name == "liver v1"
 
 
+def test_what_a_new_model_is_made_of_is_chosen_kept_and_handed_on(room):
+    room.correct(2)
+    made = room.state.made
+    assert (made.size, made.backbone, made.layer) == ("small", "cmunext", "smollm2-135m")
+    assert made.summary == "Small · CMUNeXt · SmolLM2"
+    assert made.summary in room.state.new.tooltip
+    for name, key in (("preset", "base"), ("backbone", "unet"), ("layer", "random")):
+        room.controller.choose_new(name, key)
+    assert room.state.made.summary == "Base · U-Net · random layer"
+    room.controller.new_model("abdomen")
+    asked = room.trainer.asked[-1][-1]
+    assert {key: asked[key] for key in ("preset", "backbone", "layer")} == {
+        "preset": "base", "backbone": "unet", "layer": "random",
+    }  # fmt: skip
+    assert not room.state.made.enabled, "nothing is chosen while it trains"
+    assert Settings.load().new_model == {"preset": "base", "backbone": "unet", "layer": "random"}
+
+
 def test_a_new_model_is_trained_from_the_classes_of_the_mask(room):
     layer = room.correct(2)
     before = layer.data.copy()
@@ -424,7 +443,7 @@ def test_a_new_model_is_trained_from_the_classes_of_the_mask(room):
     assert room.state.new_classes == "liver, spleen"
     room.controller.new_model("abdomen")
     scans = room.bench.controller.scans()
-    made = {"modality": "", "device": "auto"}
+    made = {"preset": "small", "backbone": "cmunext", "layer": "smollm2-135m", "modality": "", "device": "auto"}
     assert room.trainer.asked[-1] == ("new", ["liver", "spleen"], scans, "abdomen", made)
     room.trainer.tell({"event": "split", "train": [], "held_back": [], "seconds": 105.0})
     room.trainer.tell({"event": "step", "epoch": 3, "epochs": 300, "loss": 0.5, "fraction": 0.01})

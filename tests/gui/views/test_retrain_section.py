@@ -8,17 +8,27 @@ from dataclasses import replace
 
 import pytest
 
-from napari_llm4seg.gui.views.abstract.common import ButtonState, Message, ProgressState
-from napari_llm4seg.gui.views.abstract.retrain import CurveState, RetrainState, VerdictState, VersionRow
+from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
+from napari_llm4seg.gui.views.abstract.retrain import CurveState, NewModelState, RetrainState, VerdictState, VersionRow
 from tests.gui.views.actions import Actions
 
 pytestmark = pytest.mark.gui
 
+MADE = NewModelState(
+    sizes=(Choice("tiny", "Tiny", "quick"), Choice("small", "Small", "the usual")),
+    backbones=(Choice("cmunext", "CMUNeXt", "wide"),),
+    layers=(Choice("smollm2-135m", "SmolLM2, layer 14", "shipped"), Choice("none", "None (plain CNN)", "no layer")),
+    size="small",
+    backbone="cmunext",
+    layer="smollm2-135m",
+    summary="Small · SmolLM2",
+)
 READY = RetrainState(
     train=ButtonState(True, "Train further", "Retrain with 5 slices"),
     new=ButtonState(True, "From nothing", "New model…"),
     new_name="liver",
     new_classes="liver, spleen",
+    made=MADE,
     stop=ButtonState(visible=False),
     cancel=ButtonState(visible=False),
 )
@@ -93,6 +103,23 @@ def test_clicks_reach_the_controller(section, qtbot, monkeypatch):
     assert actions.asked == [("stop",), ("cancel",), ("keep",), ("roll_back",)]
     assert widget.message.isVisible()
     assert not widget.stop_button.isVisible()
+
+
+def test_what_a_new_model_is_made_of_is_chosen_below_its_button(section, qtbot):
+    widget, actions = section
+    options = widget.new_options
+    assert not options.body.isVisible()
+    assert options.summary.text() == "Small · SmolLM2"
+    options.button.setChecked(True)
+    assert options.body.isVisible()
+    assert not options.summary.isVisible()
+    assert options.size_box.currentText() == "Small"
+    assert options.size_box.toolTip() == "the usual"
+    options.layer_box.activated.emit(1)
+    assert actions.asked == [("look_for_layers",), ("choose_new", "layer", "none")]
+    widget.show_state(replace(READY, made=replace(MADE, enabled=False)))
+    assert not options.size_box.isEnabled()
+    assert widget.minimumSizeHint().width() <= 308
 
 
 def test_a_worse_model_is_told_by_a_sign_and_words(section):

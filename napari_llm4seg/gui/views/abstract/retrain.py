@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from napari_llm4seg.gui.views.abstract.common import ButtonState, Message, ProgressState
+from napari_llm4seg.gui.views.abstract.common import ButtonState, Choice, Message, ProgressState
 
 Points = tuple[tuple[float, float], ...]
 
@@ -42,11 +42,25 @@ class VersionRow:
 
 
 @dataclass(frozen=True)
+class NewModelState:
+    """What a new model can be made of, and what is chosen; ``summary`` says that in one line."""
+
+    sizes: tuple[Choice, ...] = ()
+    backbones: tuple[Choice, ...] = ()
+    layers: tuple[Choice, ...] = ()
+    size: str = ""
+    backbone: str = ""
+    layer: str = ""
+    enabled: bool = True
+    summary: str = ""
+
+
+@dataclass(frozen=True)
 class RetrainState:
     """Everything the training part shows at one moment.
 
-    ``new_name`` and ``new_classes`` are what "New model…" proposes and says. ``verdict`` is None while nothing was
-    trained. ``compared`` is what two chosen versions differ in.
+    ``new_name`` and ``new_classes`` are what "New model…" proposes and says, ``made`` is what it is made of.
+    ``verdict`` is None while nothing was trained. ``compared`` is what two chosen versions differ in.
     """
 
     parts: str = "adapters+decoder"
@@ -55,6 +69,7 @@ class RetrainState:
     new: ButtonState = field(default_factory=ButtonState)
     new_name: str = ""
     new_classes: str = ""
+    made: NewModelState = field(default_factory=NewModelState)
     progress: ProgressState | None = None
     stop: ButtonState = field(default_factory=ButtonState)
     cancel: ButtonState = field(default_factory=ButtonState)
@@ -74,6 +89,12 @@ class RetrainActions(Protocol):
     def retrain(self) -> None: ...
 
     def new_model(self, name: str) -> None: ...
+
+    def choose_new(self, name: str, key: str) -> None:
+        """Choose a new model's "preset", "backbone" or "layer"."""
+
+    def look_for_layers(self) -> None:
+        """Look which frozen layers are at hand."""
 
     def stop(self) -> None:
         """End the training now and keep its best weights."""
