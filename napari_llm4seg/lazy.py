@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
+
+
+def ahead(module: str) -> None:
+    """Begin to import ``module`` in a thread of its own, for whoever needs it when what goes on now is done.
+
+    Worth it before a long computation that leaves Python to others; an import that meets it waits for it.
+    """
+    if module not in sys.modules:
+        import threading
+        from importlib import import_module
+
+        threading.Thread(target=import_module, args=(module,), name=f"import {module}", daemon=True).start()
 
 
 def from_home(package: str, home: Mapping[str, str]) -> Callable[[str], Any]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from napari_llm4seg.errors import Cancelled
+from napari_llm4seg.lazy import ahead
 from napari_llm4seg.planes import at, said_of_plane, turned
 from napari_llm4seg.predict.forward import Cancel, Forward
 from napari_llm4seg.predict.order import SliceLog
@@ -130,6 +131,8 @@ class SliceRun(Run):
 
     def go(self) -> None:
         """Run every slice: the first alone, so that it is seen at once, then as many together as fit."""
+        if self.config.min_area > 0:
+            ahead("scipy.ndimage")  # which the first slice needs after the network
         self._report(0)
         position = 0
         while position < len(self.order):
