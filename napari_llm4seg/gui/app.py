@@ -9,10 +9,11 @@ import napari
 from napari.layers import Layer
 from qtpy.QtCore import QTimer
 
+from napari_llm4seg.gui.dock import open_dock
 from napari_llm4seg.gui.layer_tuples import layers_of
 from napari_llm4seg.volume import Volume
 
-PLUGIN, DOCK = "napari-llm4seg", "Segment"
+DOCK = "Segment"
 _LAID_OUT_MS = 200
 
 
@@ -34,8 +35,7 @@ def build_window(volumes: Sequence[Volume], *, show: bool = True) -> tuple[Any, 
     images = [layer for layer in layers if layer.visible]
     if images:
         viewer.layers.selection.active = images[0]
-    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
-    return viewer, dock
+    return viewer, open_dock(viewer, DOCK)
 
 
 def open_window(volumes: Sequence[Volume]) -> None:

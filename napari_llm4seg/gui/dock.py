@@ -165,6 +165,24 @@ def _closer(parts: Sequence[Part], dispatcher: Dispatcher) -> Callable[..., None
     return close
 
 
+def open_dock(viewer: Any, dock: str, *, tabify: bool = False) -> Any:
+    """Open a dock of the plugin, by its name in the manifest, unless it is open; return its widget.
+
+    It gets the name that napari's menus give it. Under that of ``add_plugin_dock_widget`` they would not know it, and
+    open it a second time.
+    """
+    from npe2 import PluginManager
+
+    manifest = PluginManager.instance().get_manifest(PLUGIN)
+    name = f"{dock} ({manifest.display_name})"
+    if name in viewer.window.dock_widgets:
+        return viewer.window.dock_widgets[name]
+    found = next(each for each in manifest.contributions.widgets or () if each.display_name == dock)
+    widget = found.get_callable()(viewer)
+    viewer.window.add_dock_widget(widget, name=name, tabify=tabify)
+    return widget
+
+
 def open_beside(viewer: Any, dock: str) -> None:
     """Open another dock of the plugin, by its name in the manifest, in a tab beside those there are."""
-    viewer.window.add_plugin_dock_widget(PLUGIN, dock, tabify=True)
+    open_dock(viewer, dock, tabify=True)

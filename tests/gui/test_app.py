@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
 def test_the_window_opens_one_click_from_a_mask(qtbot) -> None:
     from napari_llm4seg.gui.app import build_window
+    from napari_llm4seg.gui.dock import open_dock
     from napari_llm4seg.io.samples import ultrasound_phantom
 
     viewer, dock = build_window(ultrasound_phantom(shape=(94, 112)), show=False)
@@ -22,7 +23,11 @@ def test_the_window_opens_one_click_from_a_mask(qtbot) -> None:
         assert viewer.layers.selection.active is image
         assert (image.visible, mask.visible) == (True, False)
         qtbot.waitUntil(lambda: dock.scan_box.currentText().startswith(image.name), timeout=20000)
-        assert any("Segment" in name for name in viewer.window.dock_widgets)
+        assert viewer.window.dock_widgets["Segment (LLM4Seg)"] is dock, "as the menus call it"
+        assert open_dock(viewer, "Segment") is dock
+        opened = open_dock(viewer, "Inspect", tabify=True)
+        assert list(viewer.window.dock_widgets) == ["Segment (LLM4Seg)", "Inspect (LLM4Seg)"]
+        assert viewer.window.dock_widgets["Inspect (LLM4Seg)"] is opened
     finally:
         viewer.close()
 
