@@ -250,11 +250,13 @@ class PredictConfig(Grown):
     resolution (``overlap`` as a fraction of the patch) blended with Gaussian weights; volumes always run in such
     patches, whatever the mode. ``flips`` averages the left-right mirrored slice or volume too, at twice the time.
     ``threshold`` applies to sigmoid heads. Islands below ``min_area`` (fraction of the slice's pixels or the volume's
-    voxels) are dropped. ``axis`` is how a two-dimensional network's slices are cut: as they are "stored" (the scan's
-    first axis), or "axial", "coronal" or "sagittal" by the scan's affine (``napari_llm4seg.planes``).
+    voxels) are dropped. ``largest`` keeps, once all slices are done, only the largest connected piece of every class in
+    the whole scan; slices that are handed out before have them all. ``axis`` is how a two-dimensional network's slices
+    are cut: as they are "stored" (the scan's first axis), or "axial", "coronal" or "sagittal" by the scan's affine
+    (``napari_llm4seg.planes``).
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"axis"})
+    later: ClassVar[frozenset[str]] = frozenset({"axis", "largest"})
 
     mode: Literal["whole", "tiles"] = "whole"
     overlap: float = Field(default=0.5, ge=0, lt=0.95)
@@ -264,6 +266,7 @@ class PredictConfig(Grown):
     flips: bool = False
     folded: bool = True
     axis: Plane = "stored"
+    largest: bool = False
 
 
 class FitConfig(Grown):

@@ -56,6 +56,11 @@ def along(predictor: Predictor, axis: str | None) -> Predictor:
     return predictor.with_config(PredictConfig(**predictor.config.model_dump() | {"axis": axis}))
 
 
+def largest_alone(predictor: Predictor, wanted: bool) -> Predictor:
+    """Return ``predictor`` so that it keeps only each class's largest piece, if ``wanted``; else as it is."""
+    return predictor.with_config(predictor.config.model_copy(update={"largest": True})) if wanted else predictor
+
+
 def default_model() -> str:
     """Return the name of the model that is used where none is given."""
     from napari_llm4seg.checkpoint import starters

@@ -23,7 +23,7 @@ from napari_llm4seg.cli.console import (
     print_json,
 )
 from napari_llm4seg.cli.outputs import check_use, names_a_file
-from napari_llm4seg.cli.predictor import Model, along, open_model
+from napari_llm4seg.cli.predictor import Model, along, largest_alone, open_model
 from napari_llm4seg.errors import Cancelled, InputError
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ def segment(
             help="Slices that a 2-D model runs on: stored (as they were taken), axial, coronal or sagittal.",
         ),
     ] = None,
+    largest: Annotated[
+        bool,
+        typer.Option("--keep-largest", help="Keep only the largest connected piece of each class in the whole scan."),
+    ] = False,
     replay: Annotated[
         Path | None,
         typer.Option(
@@ -92,7 +96,7 @@ def segment(
     if out.suffix.lower() == ".json" and single:
         from napari_llm4seg.cli.coco import run_coco
 
-        return run_coco(along(open_model(model, device), axis), inputs, out, time_point, as_json)
+        return run_coco(ready(model, device, axis, largest), inputs, out, time_point, as_json)
     batch = _batch(inputs, out, series)
     if batch and (single or overlay or probabilities or time_point is not None):
         raise WrongUse(
@@ -101,9 +105,14 @@ def segment(
     if batch:
         from napari_llm4seg.cli.batch import run_folder
 
-        return run_folder(along(open_model(model, device), axis), batch, out, as_json)
+        return run_folder(ready(model, device, axis, largest), batch, out, as_json)
     extras = Extras(overlay, probabilities, series, time_point)
-    return _each(along(open_model(model, device), axis), inputs, out, single, extras, as_json)
+    return _each(ready(model, device, axis, largest), inputs, out, single, extras, as_json)
+
+
+def ready(model: str | None, device: str, axis: str | None, largest: bool) -> Predictor:
+    """Return the model as the command line wants it run."""
+    return largest_alone(along(open_model(model, device), axis), largest)
 
 
 def _batch(inputs: Sequence[Path], out: Path, series: str | None) -> list[CaseFile]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -87,10 +88,65 @@ def without_islands(read: Callable[[int], Labels], slices: Iterable[int], least:
     (z, array (Y, X))
         Every slice, ascending, without its small pieces; none at all where there is nothing to drop.
     """
+    order = sorted(slices)
+    found = _islands(read, order)
+    yield from _erased(read, order, found, found.sizes[found.island] < least)
+
+
+def keep_largest(labels: Any) -> list[tuple[int, int, int]]:
+    """Erase all but the largest connected piece of every class, as ``labels.cleanup.keep_largest`` does, in place.
+
+    Parameters
+    ----------
+    labels : array (Z, Y, X)
+        May be stored on disk: it is read and written slice by slice.
+
+    Returns
+    -------
+    list of (value, pieces, voxels)
+        Of every class that had several: how many, and how many voxels were erased.
+    """
+
+    def read(z: int) -> Labels:
+        return np.asarray(labels[z])
+
+    order = list(range(len(labels)))
+    found = _islands(read, order)
+    gone, said = np.zeros(len(found.island), dtype=np.bool_), []
+    for value in np.unique(found.values[1:]):
+        own = np.flatnonzero(found.values == value)
+        islands = found.island[own]
+        # of several equally large the first in memory order
+        others = islands != islands[np.argmax(found.sizes[islands])]
+        if others.any():
+            gone[own[others]] = True
+            lost = np.unique(islands[others])
+            said.append((int(value), len(lost) + 1, int(found.sizes[lost].sum())))
+    for z, cleaned in _erased(read, order, found, gone):
+        labels[z] = cleaned
+    return said
+
+
+@dataclass(frozen=True)
+class _Islands:
+    """The connected pieces of a stack's classes.
+
+    ``offsets`` is the first number of each slice's own pieces; of every such piece ``island`` is the piece of the stack
+    that it belongs to, ``values`` its label; ``sizes`` are the voxels of each island. Piece 0 is no piece.
+    """
+
+    offsets: dict[int, int]
+    island: npt.NDArray[Any]
+    values: npt.NDArray[Any]
+    sizes: npt.NDArray[Any]
+
+
+def _islands(read: Callable[[int], Labels], order: Sequence[int]) -> _Islands:
+    """Find the pieces of ascending slices; others count as empty."""
     from scipy import sparse
 
-    order = sorted(slices)
-    sizes: list[npt.NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]  # piece 0 is no piece
+    sizes: list[npt.NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]
+    values: list[npt.NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]
     links: list[npt.NDArray[np.int64]] = [np.zeros((0, 2), dtype=np.int64)]
     offsets: dict[int, int] = {}
     count, last = 1, -2
@@ -99,7 +155,11 @@ def without_islands(read: Callable[[int], Labels], slices: Iterable[int], least:
         labels = read(z)
         pieces, found = _pieces(labels, count)
         offsets[z] = count
-        sizes.append(np.bincount(pieces[pieces > 0] - count, minlength=found))
+        inside = pieces > 0
+        sizes.append(np.bincount(pieces[inside] - count, minlength=found))
+        of_piece = np.zeros(found, dtype=np.int64)
+        of_piece[pieces[inside] - count] = labels[inside]
+        values.append(of_piece)
         if z == last + 1:
             links.append(_touching(*before, pieces, labels))
         count, last, before = count + found, z, (pieces, labels)
@@ -107,11 +167,18 @@ def without_islands(read: Callable[[int], Labels], slices: Iterable[int], least:
     graph = sparse.coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     _, island = sparse.csgraph.connected_components(graph, directed=False)
     whole = np.bincount(island, weights=np.concatenate(sizes))
-    small = whole[island] < least
-    small[0] = False
-    for z in order if small.any() else ():
+    return _Islands(offsets, island, np.concatenate(values), whole)
+
+
+def _erased(
+    read: Callable[[int], Labels], order: Sequence[int], found: _Islands, gone: npt.NDArray[np.bool_]
+) -> Iterator[tuple[int, Labels]]:
+    """Yield every slice without the pieces that are ``gone``; none at all where there are none."""
+    gone = gone.copy()
+    gone[0] = False
+    for z in order if gone.any() else ():
         labels = read(z)
-        drop = small[_pieces(labels, offsets[z])[0]]
+        drop = gone[_pieces(labels, found.offsets[z])[0]]
         yield z, np.where(drop, 0, labels)
 
 

@@ -17,13 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from napari_llm4seg.config import PredictConfig
+from napari_llm4seg.config import ClassSpec, PredictConfig
 from napari_llm4seg.errors import Cancelled
+from napari_llm4seg.labels.size import affine_scale
 from napari_llm4seg.models.backbone import channels_last
 from napari_llm4seg.planes import slice_axis
 from napari_llm4seg.predict.device import choose_device, describe_device
 from napari_llm4seg.predict.forward import Cancel, Folding
 from napari_llm4seg.predict.order import slice_order
+from napari_llm4seg.predict.postprocess import keep_largest
 from napari_llm4seg.predict.run import OnProgress, OnSlice, Run, SliceRun
 from napari_llm4seg.predict.volume_run import VolumeRun
 from napari_llm4seg.preprocess import Preprocessor, VolumePreprocessor
@@ -141,6 +143,8 @@ class Predictor:
         with self._turn(cancel):
             run = self._run(volume, axis, order, progress, cancel, on_slice, keep_probabilities, into)
             run.go()
+        if self.config.largest:
+            run.messages += largest_alone(run.labels, volume, self.checkpoint.config.model.classes)
         return Prediction(
             labels=run.labels,
             probabilities=run.probabilities,
@@ -228,6 +232,16 @@ class Predictor:
             "seconds": round(seconds, 3),
             "messages": [*run.messages, *run.log.sentences()],
         }
+
+
+def largest_alone(labels: Any, volume: Volume, classes: Iterable[ClassSpec]) -> list[str]:
+    """Erase all but each class's largest piece from a scan's labels (Z, Y, X), in place; say what that removed."""
+    scale = affine_scale(volume.affine, volume.unit, volume.n_slices)
+    names = {each.value: each.name for each in classes}
+    return [
+        f"Of {names[value]} the largest of {pieces} pieces was kept ({scale.words(voxels)} removed)."
+        for value, pieces, voxels in keep_largest(labels)
+    ]
 
 
 def _package_version() -> str:

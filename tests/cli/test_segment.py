@@ -14,6 +14,7 @@ from PIL import Image
 from napari_llm4seg.cli.outputs import FORMATS, names_a_file
 from napari_llm4seg.cli.segment import _target
 from napari_llm4seg.io import WRITERS, read
+from napari_llm4seg.predict import run
 from napari_llm4seg.volume import Volume, affine_from_spacing
 from tests.cli.helpers import save_model
 from tests.io.made_dicom import made, save
@@ -193,6 +194,20 @@ def test_slices_of_another_plane_are_said_and_wrong_ones_refused(llm4seg, everyw
     wrong = llm4seg("segment", path, "-o", tmp_path / "no.nii.gz", "-m", everywhere, "--axis", "frontal")
     assert wrong.status == 2
     assert "--axis 'frontal': there are stored, axial, coronal, sagittal." in wrong.err
+
+
+def test_keeping_the_largest_pieces_is_recorded_and_repeated(llm4seg, everywhere, tmp_path, monkeypatch) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((6, 5, 4), np.int16), np.diag([-1.0, -1, 2, 1])), tmp_path / "ct.nii.gz")
+    made = run.labels_from_probabilities
+    monkeypatch.setattr(run, "labels_from_probabilities", lambda *how: made(*how) * (np.arange(6) != 2))
+    arguments = ("segment", tmp_path / "ct.nii.gz", "-m", everywhere, "--json")
+    assert llm4seg(*arguments, "-o", tmp_path / "all.nii.gz").json["cases"][0]["classes"][0]["pixels"] == 4 * 5 * 5
+    answer = llm4seg(*arguments, "-o", tmp_path / "out.nii.gz", "--keep-largest")
+    assert answer.status == 0, answer.err
+    (case,) = answer.json["cases"]
+    assert case["classes"][0]["pixels"] == 4 * 5 * 3
+    assert "Of lesion the largest of 2 pieces was kept (80 mm³ removed)." in case["messages"]
+    assert llm4seg("segment", "--replay", tmp_path / "out.record.json", "--json").json["identical"] is True
 
 
 def test_a_dicom_seg_of_what_is_no_dicom_is_refused_before_the_run(

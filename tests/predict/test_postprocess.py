@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from napari_llm4seg.config import ClassSpec
-from napari_llm4seg.predict.postprocess import drop_islands, label_dtype, labels_from_probabilities, without_islands
+from napari_llm4seg.labels import cleanup
+from napari_llm4seg.labels.size import Scale
+from napari_llm4seg.predict.postprocess import (
+    drop_islands,
+    keep_largest,
+    label_dtype,
+    labels_from_probabilities,
+    without_islands,
+)
 
 LIVER, TUMOUR = ClassSpec(value=5, name="liver"), ClassSpec(value=2, name="tumour")
 
@@ -80,6 +89,24 @@ def test_islands_of_a_stack_are_told_slice_by_slice(shape: Any, density: float, 
         assert cleaned.dtype == labels.dtype
         kept[z] = cleaned
     np.testing.assert_array_equal(kept, drop_islands(labels, (least - 1e-6) / labels.size))
+
+
+@settings(deadline=None, max_examples=60)
+@given(shape=st.tuples(*[st.integers(1, 7)] * 3), density=st.sampled_from([0.1, 0.3, 0.6]), seed=st.integers(0, 99))
+def test_the_largest_piece_of_a_class_is_that_which_cleaning_up_keeps(shape: Any, density: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([1, 7], shape).astype(np.uint8) * (rng.random(shape) < density)
+    kept, wanted, rows = labels.copy(), labels, []
+    said = keep_largest(kept)
+    for value in np.unique(labels[labels > 0]):
+        cleaned = cleanup.keep_largest(wanted, int(value), Scale.pixels(3))
+        wanted = cleaned.labels
+        if cleaned.changed:
+            pieces = int(ndimage.label(labels == value, structure=np.ones((3, 3, 3)))[1])
+            rows.append((int(value), pieces, cleaned.changed))
+    np.testing.assert_array_equal(kept, wanted)
+    assert said == rows
+    assert keep_largest(kept) == []
 
 
 def test_slices_that_are_left_out_part_what_they_lie_between() -> None:

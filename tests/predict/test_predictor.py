@@ -67,6 +67,27 @@ def test_any_shape_gives_a_result_on_the_source_grid(shape: tuple[int, int], dep
     assert 0 <= found.probabilities.min() <= found.probabilities.max() <= 1
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_only_the_largest_piece_of_a_class_is_kept_where_that_is_asked_for(stored: bool, tmp_path: Path) -> None:
+    data = np.zeros((1, 6, 16, 16), np.uint8)
+    data[0, :4, 2:8, 2:8] = 255
+    data[0, 5, 12:14, 12:14] = 255  # a false piece far away
+    volume = Volume(data, affine=np.diag([2.0, 1, 1, 1]), unit="mm")
+    run = predictor(mode="tiles", intensity="uint8")
+    into = np.memmap(tmp_path / "labels", np.uint8, "w+", shape=data.shape[1:]) if stored else None
+    largest = run.with_config(run.config.model_copy(update={"largest": True}))
+    found = largest.predict(volume, into=into, keep_probabilities=False)
+    wanted = data[0] > 0
+    wanted[5] = False
+    np.testing.assert_array_equal(found.labels, wanted)
+    said = "Of lesion the largest of 2 pieces was kept (8 mm³ removed)."
+    assert said in found.provenance["messages"]
+    assert found.provenance["predict"]["largest"] is True
+    plain = run.predict(volume)
+    np.testing.assert_array_equal(plain.labels, data[0] > 0)
+    assert "largest" not in plain.provenance["predict"]
+
+
 def test_affine_and_unit_are_the_sources() -> None:
     affine = np.array([[3.0, 0, 0, -10], [0, 0.8, 0, 5], [0, 0, -0.7, 2], [0, 0, 0, 1]])
     volume = Volume(scan().data, affine=affine, unit="mm")
