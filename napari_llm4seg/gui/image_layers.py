@@ -48,10 +48,11 @@ class ImageLayers:
         scan = find_layer(self._viewer, scan_id, _GONE)
         self._note_tool()
         for layer in self._viewer.layers:
-            if _single(layer) and layer_id(layer) != scan_id:
-                layer.visible = own_metadata(layer).get("scan") == scan_id and is_mask(layer)
-        scan.visible = True
-        self._viewer.layers.selection.active = scan
+            if _single(layer):
+                shown = layer is scan or (own_metadata(layer).get("scan") == scan_id and is_mask(layer))
+                if layer.visible != shown:  # saying it again would draw it anew
+                    layer.visible = shown
+        self._viewer.layers.selection.select_only(scan)
         try:
             self._viewer.reset_view(layers=[scan])
         except TypeError:  # before napari 0.7 all layers count, hidden ones too
@@ -67,7 +68,7 @@ class ImageLayers:
         tool, self._tool = self._tool, None
         if tool is not None:
             layer = find_layer(self._viewer, stack.id, _GONE)
-            self._viewer.layers.selection.active = layer
+            self._viewer.layers.selection.select_only(layer)
             layer.mode, layer.brush_size, layer.selected_label = tool
 
 

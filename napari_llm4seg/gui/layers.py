@@ -187,7 +187,7 @@ def world_affine(layer: Layer) -> tuple[npt.NDArray[np.float64], Unit]:
 
 def in_mm(layer: Layer) -> bool:
     """Return whether the layer's size is known in a unit of length."""
-    return world_affine(layer)[1] == "mm"
+    return all(str(unit) in _MM for unit in layer.units[-min(layer.ndim, 3) :])
 
 
 def volume_from_layer(layer: Layer, frame: int | None = None) -> Volume:

@@ -152,6 +152,7 @@ def test_going_back_shows_the_open_layers_again(bench):
     assert middle == ((14 - 1) / 2, (14 - 1) / 2), "the view fits this image, 14 by 14 pixels, not those hidden"
     second = bench.segment()
     assert (second.mode, second.brush_size) == ("paint", 3), "the tool goes along"
+    assert bench.viewer.layers.selection == {second}
     layers = len(bench.viewer.layers)
     bench.controller.show_slice(1)
     assert len(bench.viewer.layers) == layers
