@@ -14,6 +14,7 @@ from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.earlier import EarlierSession
 from napari_llm4seg.gui.controllers.follower import Follower
 from napari_llm4seg.gui.controllers.ports import Runner
+from napari_llm4seg.gui.controllers.retrain_ports import Parent
 from napari_llm4seg.gui.controllers.review_ports import Classes, ReviewPort
 from napari_llm4seg.gui.controllers.saving import Saver
 from napari_llm4seg.gui.state.session import Session
@@ -63,6 +64,7 @@ class ImageSet:
         self._thought: tuple[object, Suggestion | None] = (None, None)
         self._going_to: str | None = None
         self._by_hand: Classes = ()
+        self._with: Parent = (None, None)
 
     def close(self) -> None:
         if self._reader.current is not None:
@@ -123,6 +125,8 @@ class ImageSet:
             return
         stack = self._follower.stack
         self._by_hand = stack.classes() if stack is not None and not stack.model() else ()
+        if self._session.predictor is not None:
+            self._with = self._session.model, self._session.predictor
         known = self._port.image_of(path)
         if known is not None:
             self._arrive(known)
@@ -157,12 +161,15 @@ class ImageSet:
             self._give_mask(self._session.scan_id)
 
     def _give_mask(self, scan_id: str | None) -> None:
-        """Have the image segmented, or add an empty mask where those before were drawn by hand for want of a model.
+        """Have the image segmented with the model of the one before, whatever this one looks like.
 
-        A model that a person has trained is used whatever came before.
+        Where those before were drawn by hand for want of a model, add an empty mask; a model that a person has trained
+        is used whatever came before.
         """
-        model = self._session.model
+        model, predictor = self._with
         if self._by_hand and scan_id is not None and (model is None or model.starter):
             self._session.mask_id = self._port.make_mask(scan_id, self._by_hand)
-        else:
-            self._session.segment_wanted.emit()
+            return
+        if model is not None and model != self._session.model:
+            self._session.model_wanted.emit(model, predictor)
+        self._session.segment_wanted.emit()

@@ -256,7 +256,7 @@ def test_masks_drawn_by_hand_go_on_empty_with_their_classes(bench, folder):
     assert bench.state.strip.here == 2
     bench.paint(made, 3, 4, label=1)
     assert bench.state.counts.startswith("2 edited")
-    bench.session.model = ModelEntry("/versions/v1", "cyst v1", Path("/versions/v1"))
+    bench.session.model, bench.session.predictor = ModelEntry("/v1", "cyst v1", Path("/v1")), object()
     bench.controller.go_to_next()
     assert bench.asked == [bench.session.scan_id], "a model of one's own segments the rest"
 
@@ -274,3 +274,22 @@ def test_what_is_saved_counts_all_images_of_the_project(bench):
     bench.written()
     bench.controller._render()
     assert bench.state.project.saved == "2 saved"
+
+
+def test_the_next_image_is_segmented_with_the_model_of_the_one_before(bench):
+    ours, other = (ModelEntry(name, name, Path(name), starter=True) for name in ("skin-lesion", "polyp"))
+    bench.session.model, bench.session.predictor = ours, "the loaded one"
+    wanted = []
+
+    show_alone = bench.port.show_alone
+
+    def looks_like_another(scan_id):  # the image is there, and the Segment dock proposes a model by its look
+        show_alone(scan_id)
+        bench.session.model, bench.session.predictor = other, None
+
+    bench.port.show_alone = looks_like_another
+    bench.session.model_wanted.connect(lambda entry, predictor: wanted.append((entry, predictor, list(bench.asked))))
+    bench.segment()
+    bench.controller.go_to_next()
+    assert wanted == [(ours, "the loaded one", [])], "chosen before it is run"
+    assert len(bench.asked) == 1
