@@ -132,6 +132,7 @@ class CorrectController(CorrectedSlices):
         if self._stack is None:
             self._take_up(mask)
         elif self.reviewing is not None and not self.session.busy:
+            self._follower.take_edits()  # which knows a clean-up from an edit, as a look at all slices does not
             self._follower.look()
         self._images.see_to(self._earlier)
         self._render()

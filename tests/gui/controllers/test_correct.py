@@ -109,6 +109,20 @@ def test_a_clean_up_of_the_whole_mask_is_no_edit_of_its_slices(bench, fakes, Ben
     again.controller.close()
 
 
+def test_a_clean_up_is_no_edit_either_where_its_end_is_heard_before_its_strokes(bench):
+    layer = bench.segment()
+    bench.session.busy = "'mask' is being cleaned up."
+    port, grown = NapariMasks(bench.viewer), layer.data.copy()
+    grown[1:4, 9:11] = 1
+    port.replace_labels(layer_id(layer), grown)
+    port.note_step(layer_id(layer), "grown")
+    bench.session.busy = ""
+    assert bench.state.counts.startswith("0 edited"), bench.state.counts
+    bench.soon.come()
+    assert bench.state.counts.startswith("0 edited")
+    assert bench.written() == {}
+
+
 class Held(InlineRunner):
     """Holds its job back until the test lets it go."""
 
