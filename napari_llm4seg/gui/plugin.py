@@ -21,6 +21,7 @@ from napari_llm4seg.gui.controllers.ports import ModelSource
 from napari_llm4seg.gui.controllers.retrain import RetrainController
 from napari_llm4seg.gui.controllers.retrain_ports import MakeTrainer, Trainer
 from napari_llm4seg.gui.controllers.segment import SegmentController
+from napari_llm4seg.gui.controllers.tidy import PieceFinder, TidyController
 from napari_llm4seg.gui.controllers.window import WindowController
 from napari_llm4seg.gui.dock import Docked, OpenDock, Part, open_beside
 from napari_llm4seg.gui.inspect_port import NapariInspect
@@ -120,7 +121,8 @@ class CorrectDock(Docked, CorrectWidget):
             self.training,
             self.make_runner,
         )
-        self.begin((OpenDock(session, CORRECT), self.review, self.retrain))
+        tidy = TidyController(session, self.training.tidy)
+        self.begin((OpenDock(session, CORRECT), self.review, self.retrain, tidy))
         if SEGMENT not in session.docks:
             self.dispatcher.post(lambda: _open_segment(self, napari_viewer))
 
@@ -170,6 +172,8 @@ def mask_tools(session: Session, viewer: Any, dock: SegmentWidget, make_runner: 
         legend,
         MeasureController(session, masks, dock.measure, make_runner(), legend.classes),
         CleanUpController(session, masks, classes, legend.classes, dock.clean_up, make_runner()),
+        PieceFinder(session, masks, make_runner()),
+        TidyController(session, dock.tidy),
         ExportController(session, masks, dock.export, make_runner()),
     )
 

@@ -6,7 +6,7 @@ Pieces hold together by corners too, as in ``napari_llm4seg.predict``; according
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,10 @@ Mask = npt.NDArray[np.bool_]
 Box = tuple[slice, ...]
 Progress = Callable[[int, int, str], Any]
 Cancel = Callable[[], bool]
+
+# A class is scattered where its largest piece holds a part of it between these, and the next is at most this part of
+# the largest.
+_LEAST_SHARE, _MOST_SHARE, _SECOND = 0.6, 0.995, 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,15 @@ class Cleaned:
     box: Box
     changed: int
     words: str
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """A class in ``pieces`` connected pieces, of whose voxels the largest holds ``share`` (0 to 1)."""
+
+    value: int
+    pieces: int
+    share: float
 
 
 @dataclass
@@ -88,13 +101,14 @@ def box_of(labels: Labels | Mask, value: int, margin: tuple[int, ...] | int = 0)
     )
 
 
-def keep_largest(labels: Labels, value: int, scale: Scale, hooks: Hooks | None = None) -> Cleaned:
+def keep_largest(labels: Labels, value: int | Sequence[int], scale: Scale, hooks: Hooks | None = None) -> Cleaned:
     """Keep the largest connected piece of ``value``; of several equally large the first in memory order.
 
     Parameters
     ----------
     labels : array (Y, X) or (Z, Y, X)
-    value : int
+    value : int or sequence of int
+        A class, or several: of each its own largest piece.
     scale : Scale
         Of these axes.
     hooks : Hooks, optional
@@ -102,12 +116,50 @@ def keep_largest(labels: Labels, value: int, scale: Scale, hooks: Hooks | None =
     Raises
     ------
     InputError
-        Where the class has no voxel.
+        Where a class has no voxel.
     Cancelled
     """
-    box, pieces, sizes = _pieces(labels, value, hooks)
-    largest = int(np.argmax(sizes))
-    return _without(labels, box, pieces, np.arange(len(sizes)) != largest, sizes, scale, "piece")
+    new, boxes, number, removed = labels.copy(), [], 0, 0
+    for each in (value,) if isinstance(value, int) else value:
+        box, pieces, sizes = _pieces(new, each, hooks)
+        gone = np.arange(len(sizes)) != int(np.argmax(sizes))
+        _erase(new, box, pieces, gone)
+        boxes.append(box)
+        number, removed = number + int(gone.sum()), removed + int(sizes[gone].sum())
+    words = _removed(number, "piece", removed, scale) if number else "there is only one piece"
+    return Cleaned(new, _around(boxes), removed, words)
+
+
+def scattered(labels: Labels, values: Sequence[int], hooks: Hooks | None = None) -> list[Scattered]:
+    """Return those classes of a stack of which ``keep_largest`` is likely to remove false pieces alone.
+
+    Nearly all of such a class is in its largest piece, and the next one is far smaller: two kidneys are no mistake, and
+    a few stray voxels are not worth a word.
+
+    Parameters
+    ----------
+    labels : array (Z, Y, X)
+    values : sequence of int
+        Those without a voxel are passed over.
+    hooks : Hooks, optional
+
+    Raises
+    ------
+    Cancelled
+    """
+    found = []
+    for value in values:
+        try:
+            _, _, sizes = _pieces(labels, value, hooks)
+        except InputError:
+            continue
+        if len(sizes) < 2:
+            continue
+        second, largest = np.sort(sizes)[-2:]
+        share = float(largest / sizes.sum())
+        if _LEAST_SHARE <= share <= _MOST_SHARE and second <= _SECOND * largest:
+            found.append(Scattered(value, len(sizes), share))
+    return found
 
 
 def remove_islands(labels: Labels, value: int, scale: Scale, smallest: float, hooks: Hooks | None = None) -> Cleaned:
@@ -122,7 +174,9 @@ def remove_islands(labels: Labels, value: int, scale: Scale, smallest: float, ho
     """
     box, pieces, sizes = _pieces(labels, value, hooks)
     small = sizes * scale.voxel < smallest * (1 - 1e-9)
-    return _without(labels, box, pieces, small, sizes, scale, "island")
+    new, number, removed = labels.copy(), int(small.sum()), int(sizes[small].sum())
+    _erase(new, box, pieces, small)
+    return Cleaned(new, box, removed, _removed(number, "island", removed, scale) if number else "nothing to remove")
 
 
 def _pieces(labels: Labels, value: int, hooks: Hooks | None) -> tuple[Box, npt.NDArray[Any], npt.NDArray[Any]]:
@@ -137,15 +191,18 @@ def _pieces(labels: Labels, value: int, hooks: Hooks | None) -> tuple[Box, npt.N
     return box, pieces, np.bincount(pieces.ravel())[1:]
 
 
-def _without(
-    labels: Labels, box: Box, pieces: npt.NDArray[Any], gone: Mask, sizes: npt.NDArray[Any], scale: Scale, what: str
-) -> Cleaned:
-    new = labels.copy()
+def _erase(new: Labels, box: Box, pieces: npt.NDArray[Any], gone: Mask) -> None:
     new[box][np.concatenate([[False], gone])[pieces]] = 0
-    number, removed = int(gone.sum()), int(sizes[gone].sum())
-    if not number:
-        return Cleaned(new, box, 0, "nothing to remove" if what == "island" else "there is only one piece")
-    return Cleaned(new, box, removed, f"removed {number} {what}{'s' * (number > 1)}, {scale.words(removed)}")
+
+
+def _removed(number: int, what: str, voxels: int, scale: Scale) -> str:
+    return f"removed {number} {what}{'s' * (number > 1)}, {scale.words(voxels)}"
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    """Return the smallest box around all of them."""
+    axes = zip(*boxes, strict=True)
+    return tuple(slice(min(one.start for one in each), max(one.stop for one in each)) for each in axes)
 
 
 def fill_holes(labels: Labels, value: int, scale: Scale, hooks: Hooks | None = None) -> Cleaned:

@@ -239,7 +239,7 @@ def largest_alone(labels: Any, volume: Volume, classes: Iterable[ClassSpec]) -> 
     scale = affine_scale(volume.affine, volume.unit, volume.n_slices)
     names = {each.value: each.name for each in classes}
     return [
-        f"Of {names[value]} the largest of {pieces} pieces was kept ({scale.words(voxels)} removed)."
+        f"Of {names.get(value, value)} the largest of {pieces} pieces was kept ({scale.words(voxels)} removed)."
         for value, pieces, voxels in keep_largest(labels)
     ]
 

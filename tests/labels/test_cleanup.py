@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from napari_llm4seg.errors import Cancelled, InputError
-from napari_llm4seg.labels.cleanup import Hooks, box_of, fill_holes, keep_largest, remove_islands, smooth
+from napari_llm4seg.labels.cleanup import (
+    Hooks,
+    Scattered,
+    box_of,
+    fill_holes,
+    keep_largest,
+    remove_islands,
+    scattered,
+    smooth,
+)
 from napari_llm4seg.labels.size import Scale
 
 MM = Scale((2.0, 0.5, 0.5), 0.5, "mm")
@@ -44,6 +53,52 @@ def test_the_largest_piece_is_kept():
     assert np.count_nonzero(done.labels == 1) == 108
     assert (done.labels[2, 12:14, 12:14] == 2).all()
     assert (done.changed, done.words) == (5, "removed 2 pieces, 2.5 mm³")
+
+
+def test_several_classes_keep_their_own_largest_piece_in_one_step():
+    labels = three_islands()
+    labels[4, 0, 0:3] = 2
+    done = keep_largest(labels, [1, 2], MM)
+    assert np.count_nonzero(done.labels == 1) == 108
+    assert np.count_nonzero(done.labels == 2) == 4
+    assert (done.changed, done.words) == (8, "removed 3 pieces, 4 mm³")
+    changed = np.argwhere(done.labels != labels)
+    assert all(
+        part.start <= axis.min() and axis.max() < part.stop for part, axis in zip(done.box, changed.T, strict=True)
+    )
+    assert keep_largest(labels, [2], MM).changed == 3
+
+
+def blocks(*sizes):
+    """A stack with a block of each size in voxels, apart from one another."""
+    labels = np.zeros((2 * len(sizes), 40, 40), np.uint8)
+    for at, size in enumerate(sizes):
+        labels[2 * at].ravel()[:size] = 1
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((930, 40, 20, 10), [Scattered(1, 4, 0.93)]),  # an organ and false pieces
+        ((600, 100, 100, 100, 100), [Scattered(1, 5, 0.6)]),
+        ((590, 110, 100, 100, 100), []),  # scattered all over: who knows which piece is right
+        ((500, 500), []),  # two kidneys
+        ((800, 200), []),  # a kidney and a shrunken one
+        ((850, 150), [Scattered(1, 2, 0.85)]),
+        ((1000,), []),
+        ((1000, 4), []),  # not worth a word
+        ((), []),
+    ],
+)
+def test_false_pieces_are_told_from_two_of_a_kind(sizes, said):
+    labels = blocks(*sizes) if sizes else np.zeros((2, 3, 3), np.uint8)
+    assert scattered(labels, [1, 2]) == said
+
+
+def test_looking_for_pieces_can_be_stopped():
+    with pytest.raises(Cancelled):
+        scattered(blocks(100, 5), [1], Hooks(cancel=lambda: True))
 
 
 def test_corners_hold_a_piece_together():

@@ -14,13 +14,14 @@ from napari_llm4seg.gui.controllers.clean_up_state import Facts, present
 from napari_llm4seg.gui.controllers.clean_up_target import Target
 from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.ports import ClassPort, MaskInfo, MaskPort, Runner
-from napari_llm4seg.gui.state.session import Session
+from napari_llm4seg.gui.state.session import Session, Tidy
 from napari_llm4seg.gui.views.abstract.clean_up import CleanUpView, Where
 from napari_llm4seg.gui.views.abstract.common import Message, ProgressState
 
 if TYPE_CHECKING:
     from napari_llm4seg.labels.cleanup import Cleaned, Hooks
     from napari_llm4seg.labels.size import Scale
+    from napari_llm4seg.volume import Volume
 
 Labels = npt.NDArray[Any]
 Step = Callable[[Labels, int, "Scale", "Hooks"], "Cleaned"]
@@ -59,6 +60,7 @@ class CleanUpController:
         self._sizes: dict[str, float] = {}
         self._radii: dict[str, float] = {}
         self._target: Target | None = None
+        self._tidying = False
         self._edited = False
         self._progress: ProgressState | None = None
         self._message: Message | None = None
@@ -71,6 +73,7 @@ class CleanUpController:
             (self.session.classes_changed, self._render),
             (self.session.painted_changed, self._render),
             (self.session.busy_changed, self._render),
+            (self.session.tidy_wanted, self._tidy_up),
         )
         self._render()
 
@@ -140,13 +143,23 @@ class CleanUpController:
 
     # ------------------------------------------------------------------ a step
 
-    def _run(self, step: Step, whole: bool = False) -> None:
+    def _tidy_up(self) -> None:
+        """Keep the largest piece of the classes that ``session.tidy`` names; it says what came of that."""
+        from napari_llm4seg.labels import cleanup
+
+        tidy = self.session.tidy
+        if tidy is not None and tidy.values and tidy.mask_id == self.session.mask_id:
+            values = tidy.values
+            self._run(lambda labels, _, scale, hooks: cleanup.keep_largest(labels, values, scale, hooks), tidy=tidy)
+
+    def _run(self, step: Step, whole: bool = False, tidy: Tidy | None = None) -> None:
         if self._target is not None or self.session.busy:
             return
+        self._tidying = tidy is not None
         try:
-            target = self._aim(whole)
+            target = self._aim(whole) if tidy is None else self._aim_at(tidy)
         except LLM4SegError as error:
-            self._message = words.failure(error, "Cleaning up")
+            self._say(words.failure(error, "Cleaning up"))
             self._render()
             return
 
@@ -177,12 +190,8 @@ class CleanUpController:
         InputError
             Where there is no mask or class, or the mask is not in memory.
         """
-        mask = self._mask()
-        if mask is None:
-            raise InputError("There is no mask; segment a scan or add a labels layer first.")
-        volume, value = self.port.volume(mask.id), self.classes.selected(mask.id)
-        if not isinstance(volume.data, np.ndarray):
-            raise InputError(f"'{mask.name}' lies on disk, where napari cannot undo a change; open a copy in memory.")
+        mask, volume = self._in_memory()
+        value = self.classes.selected(mask.id)
         name = {item[0]: item[1] for item in self._known()}.get(value)
         if name is None:
             raise InputError("Choose a class of the mask first.")
@@ -193,6 +202,20 @@ class CleanUpController:
             plane = (0, 0)
         frame = self.port.frame_on_show(mask.id)
         return Target(mask, volume, value, name, None if whole and volume.n_slices > 1 else plane, frame)
+
+    def _aim_at(self, tidy: Tidy) -> Target:
+        """Return the classes of ``tidy`` in the whole mask; raises as ``_aim``."""
+        mask, volume = self._in_memory()
+        return Target(mask, volume, tidy.values[0], tidy.names, None, self.port.frame_on_show(mask.id))
+
+    def _in_memory(self) -> tuple[MaskInfo, Volume]:
+        mask = self._mask()
+        if mask is None:
+            raise InputError("There is no mask; segment a scan or add a labels layer first.")
+        volume = self.port.volume(mask.id)
+        if not isinstance(volume.data, np.ndarray):
+            raise InputError(f"'{mask.name}' lies on disk, where napari cannot undo a change; open a copy in memory.")
+        return mask, volume
 
     def _done(self, cleaned: Cleaned) -> None:
         target = self._target
@@ -227,9 +250,17 @@ class CleanUpController:
         self._end(message)
 
     def _end(self, message: Message) -> None:
-        self._target, self._progress, self._message = None, None, message
+        self._target, self._progress = None, None
+        self._say(message)
         self.session.busy = ""
         self._render()
+
+    def _say(self, message: Message) -> None:
+        """Say it where the step was asked for."""
+        if self._tidying:
+            self.session.tidy = Tidy(self.session.mask_id or "", message.text)
+        else:
+            self._message = message
 
     # ------------------------------------------------------------------ what happens
 

@@ -158,6 +158,8 @@ class Decision:
         slices = "slice was" if count == 1 else "slices were"
         said = f"Kept as '{kept.entry.name}'; {count} untouched {slices} segmented with it."
         self._stages.end(Said("info", f"{said} Roll back, or undo, puts the mask back."))
+        if len(stack) > 1:
+            self._session.stack_written.emit(stack.id)
 
     def _config(self, predictor: Any) -> PredictConfig:
         own: PredictConfig = predictor.checkpoint.config.predict

@@ -67,6 +67,10 @@ class Run:
         """Number of slices asked for."""
         return len(self.volumes) * self.per_frame if self.spec.slices is None else len(self.spec.slices)
 
+    def of_a_volume(self) -> bool:
+        """Return whether all that was asked for, several slices of one volume, is done."""
+        return self.complete and self.total > 1 and self.scan.frames == 1 and not self.scan.stack_of
+
     def job(self, models: ModelSource, predictor: Any, config: PredictConfig) -> Any:
         """Return the function that a runner shall run."""
         probability = bool(self.spec.channels)

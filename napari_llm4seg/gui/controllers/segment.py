@@ -247,6 +247,8 @@ class SegmentController:
         # said before the run as well; a result must not make it forgotten
         doubt = mismatch(run.scan.modality, card.modality) if run.complete and card is not None else ""
         self._say(Message("warning", f"{message.text} {doubt}") if doubt else message)
+        if run.of_a_volume() and run.result is not None and run.result.alive():
+            self.session.stack_written.emit(run.result.id)
 
     def cancel(self) -> None:
         """Stop the run, or the start that waits for a model; where there is neither, the reading of a file."""

@@ -42,6 +42,26 @@ class ModelEntry:
     look: Look | None = None
 
 
+@dataclass(frozen=True)
+class Tidy:
+    """What is to be said of the pieces of a mask that a model has just written.
+
+    Parameters
+    ----------
+    mask_id : str
+    words : str
+    values : tuple of int
+        The classes of which all but the largest piece may be removed, none once that was done.
+    names : str
+        Those classes, in words.
+    """
+
+    mask_id: str
+    words: str
+    values: tuple[int, ...] = ()
+    names: str = ""
+
+
 class Session:
     """Shared choices of one viewer; setting an attribute to another value emits its signal.
 
@@ -60,6 +80,8 @@ class Session:
         Identifier of the labels layer that is measured, cleaned up, exported and corrected.
     busy : str
         What is running, in words; empty when nothing is.
+    tidy : Tidy or None
+        What is to be said of the pieces of the newest result.
     settings : Settings
         The choices that are kept; every dock changes the same.
     docks : set of str
@@ -69,7 +91,9 @@ class Session:
     ``classes_changed`` with that of one whose classes were named or coloured anew. ``masks_changed`` is emitted when
     labels layers came, went or were renamed, ``painted_changed`` when another label of the mask is painted from now on.
     ``model_wanted`` is emitted with a ``ModelEntry`` and its predictor, or None where it is not loaded yet: the Segment
-    dock chooses it as if a person had. ``segment_wanted`` asks that dock to segment the scan.
+    dock chooses it as if a person had. ``segment_wanted`` asks that dock to segment the scan. ``stack_written`` is
+    emitted with the identifier of a mask whose slices, several of one volume, a model has written. ``tidy_wanted`` asks
+    to do what ``tidy`` says.
     """
 
     scan_changed = Signal(object)
@@ -83,8 +107,11 @@ class Session:
     classes_changed = Signal(str)
     painted_changed = Signal()
     busy_changed = Signal(str)
+    tidy_changed = Signal(object)
     model_wanted = Signal(object, object)
     segment_wanted = Signal()
+    stack_written = Signal(str)
+    tidy_wanted = Signal()
 
     def __init__(self) -> None:
         self.docks: set[str] = set()
@@ -97,6 +124,7 @@ class Session:
             "result": None,
             "mask": None,
             "busy": "",
+            "tidy": None,
         }
 
     def _set(self, name: str, value: Any) -> None:
@@ -163,6 +191,15 @@ class Session:
     @mask_id.setter
     def mask_id(self, value: str | None) -> None:
         self._set("mask", value)
+
+    @property
+    def tidy(self) -> Tidy | None:
+        value: Tidy | None = self._values["tidy"]
+        return value
+
+    @tidy.setter
+    def tidy(self, value: Tidy | None) -> None:
+        self._set("tidy", value)
 
     @property
     def busy(self) -> str:

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_llm4seg.gui.views.abstract.retrain import RetrainActions, RetrainState, VerdictState
 from napari_llm4seg.gui.views.curve import CurvePlot
 from napari_llm4seg.gui.views.new_model_options import NewModelOptions
+from napari_llm4seg.gui.views.tidy_line import TidyLine
 from napari_llm4seg.gui.views.version_list import VersionList
 from napari_llm4seg.gui.views.widgets import Bar, Line, MessageLine, button, show_button, show_words, wrapped
 
@@ -43,6 +44,8 @@ class RetrainSection(QWidget):
         self._build_verdict()
         self.message = MessageLine(lambda: self._do("dismiss_message"))
         self._rows.addWidget(self.message)
+        self.tidy = TidyLine()
+        self._rows.addWidget(self.tidy)
         self.versions = VersionList(self._do)
         self._rows.addWidget(self.versions)
 

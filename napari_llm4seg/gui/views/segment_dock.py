@@ -29,6 +29,7 @@ from napari_llm4seg.gui.views.mask_row import MaskRow
 from napari_llm4seg.gui.views.measure_section import MeasureSection
 from napari_llm4seg.gui.views.options import OptionsBox
 from napari_llm4seg.gui.views.series_dialog import choose_series
+from napari_llm4seg.gui.views.tidy_line import TidyLine
 from napari_llm4seg.gui.views.widgets import Bar, ChoiceBox, Line, MessageLine, Section, button, show_button
 from napari_llm4seg.gui.views.window_row import WindowRow
 
@@ -182,6 +183,8 @@ class SegmentWidget(QWidget):
         self._rows.addWidget(self.bar)
         self._rows.addLayout(row)
         self._rows.addWidget(self.message)
+        self.tidy = TidyLine()
+        self._rows.addWidget(self.tidy)
         self.slice_button.clicked.connect(lambda: self._do("segment_slice"))
         self.all_button.clicked.connect(lambda: self._do("segment_all"))
         self.cancel_button.clicked.connect(lambda: self._do("cancel"))

@@ -284,11 +284,13 @@ def test_a_kept_version_is_the_model_and_segments_what_nobody_touched(room):
     layer = room.correct(2)
     room.bench.controller.show_slice(1)
     room.bench.controller.confirm()
-    before = layer.data.copy()
+    before, heard = layer.data.copy(), []
+    room.session.stack_written.connect(heard.append)
     room.controller.retrain()
     room.trainer.finish()
     assert room.state.verdict.keep.text == "Keep as v1"
     room.controller.keep()
+    assert heard == [room.session.mask_id], "its pieces are looked at"
     assert [row.name for row in room.state.versions] == ["liver v1"]
     assert room.state.versions[0].current
     assert room.state.versions[0].score == "Dice 0.91 (2)"

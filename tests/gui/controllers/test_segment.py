@@ -584,6 +584,34 @@ def test_planes_that_are_no_slices_of_a_volume(fakes, label, words):
     assert np.count_nonzero(bench.results[0].data) == 3 * 150
 
 
+@pytest.mark.parametrize(
+    ("shape", "labels", "told"),
+    [((3, 40, 50), None, True), ((40, 50), None, False), ((3, 40, 50), ("t", "y", "x"), False),
+     ((4, 3, 40, 50), ("t", "z", "y", "x"), False)],
+)  # fmt: skip
+def test_a_whole_volume_that_was_written_is_told_of(bench, shape, labels, told):
+    heard = []
+    bench.session.stack_written.connect(heard.append)
+    bench.viewer.add_image(square(shape), name="scan", axis_labels=labels)
+    bench.start()
+    bench.controller.choose_model("breast-ultrasound")
+    bench.controller.segment_slice()
+    assert heard == [], "one slice has no pieces"
+    bench.controller.segment_all()
+    assert heard == ([bench.session.result_id] if told else [])
+
+
+def test_a_run_that_was_stopped_is_not_told_of(fakes):
+    bench = Bench(fakes, hooks={2: lambda: bench.controller.cancel()})
+    heard = []
+    bench.session.stack_written.connect(heard.append)
+    bench.viewer.add_image(square((3, 40, 50)), name="scan")
+    bench.start()
+    bench.controller.segment_all()
+    assert "kept" in bench.state.message.text
+    assert heard == []
+
+
 def test_slices_along_another_axis(bench):
     data = square((3, 40, 50))
     bench.viewer.add_image(data, name="ct")
