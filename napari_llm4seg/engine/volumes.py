@@ -92,7 +92,7 @@ def load_volume(
     """Return a scan and the label values (Z, Y, X) of its mask on the network's grid; ``seed`` picks its places."""
     preprocessor = VolumePreprocessor(config)
     image, trace = preprocessor.apply(volume)
-    labels = preprocessor.labels_to_grid(mask, trace).to(torch.uint8)
+    labels = preprocessor.labels_to_grid(mask, trace, unknown=IGNORE).to(torch.uint8)
     return LoadedVolume(name, image, labels, _places(labels, classes, seed), _known(labels, seed))
 
 

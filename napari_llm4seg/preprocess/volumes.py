@@ -143,14 +143,34 @@ class VolumePreprocessor:
                 values = along(values, axis + 1, resampling(before, after, self.config.antialias))
         return values.contiguous(), trace
 
-    def labels_to_grid(self, labels: npt.NDArray[np.integer], trace: VolumeTrace) -> Tensor:
-        """Return labels (Z, Y, X) on the network's grid (D, H, W) as int64, by nearest neighbour."""
+    def labels_to_grid(self, labels: npt.NDArray[np.integer], trace: VolumeTrace, unknown: int | None = None) -> Tensor:
+        """Return labels (Z, Y, X) on the network's grid (D, H, W) as int64, by nearest neighbour.
+
+        Where the nearest is ``unknown``, the next in the same voxel of a coarser grid that is not: the few slices that
+        a person has annotated would fall between its voxels otherwise.
+        """
         grid = trace.turn(torch.from_numpy(labels.astype(np.int64)))
         for axis, (before, after) in enumerate(zip(trace.upright, trace.size, strict=True)):
             if before != after:
-                centres = (torch.arange(after, dtype=torch.float64) + 0.5) * before / after
-                grid = grid.index_select(axis, centres.long())
+                centres = ((torch.arange(after, dtype=torch.float64) + 0.5) * before / after).long()
+                found = grid.index_select(axis, centres)
+                if unknown is not None and after < before:
+                    _fill(found, grid, axis, centres, unknown)
+                grid = found
         return grid.contiguous()
+
+
+def _fill(found: Tensor, grid: Tensor, axis: int, centres: Tensor, unknown: int) -> None:
+    """Put what ``grid`` knows beside the planes ``centres`` along ``axis`` where these, in ``found``, know nothing."""
+    before, after = grid.shape[axis], found.shape[axis]
+    planes = torch.arange(before)
+    cells = ((planes.double() + 0.5) * after / before).long()
+    away = (planes - centres[cells]).abs()
+    for plane in away.argsort(stable=True).tolist():
+        known = grid.select(axis, plane)
+        if away[plane] and bool((known != unknown).any()):
+            cell = found.select(axis, int(cells[plane]))
+            cell.copy_(torch.where(cell == unknown, known, cell))
 
 
 class SliceReader:

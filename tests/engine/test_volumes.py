@@ -23,6 +23,7 @@ from napari_llm4seg.engine.volumes import (
     _known,
     _places,
     cut,
+    load_volume,
     load_volumes,
 )
 from napari_llm4seg.io import write
@@ -285,6 +286,18 @@ def test_cases_are_read_onto_the_networks_grid(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.labels, expected)
     assert float(loaded.image[0][loaded.labels == 4].min()) > 0.7
     assert {value: len(voxels) for value, voxels in loaded.places.items()} == {4: 18}
+
+
+def test_corrected_slices_are_not_lost_on_a_coarser_grid() -> None:
+    labels = np.full((20, 9, 8), IGNORE, np.uint8)
+    for z in (3, 8, 13, 18):
+        labels[z] = 0
+        labels[z, 2:5, 3:6] = 4
+    volume = Volume(np.zeros((1, 20, 9, 8), np.float32), affine=affine_from_spacing((1, 1, 1)), unit="mm")
+    config = PreprocessConfig(patch=PATCH, spacing=(2, 1, 1), intensity="minmax", mean=(0,), sd=(1,))
+    loaded = load_volume("a", volume, labels, config, CLASSES)
+    assert (loaded.labels != IGNORE).flatten(1).any(1).nonzero().flatten().tolist() == [1, 4, 6, 9]
+    assert {value: len(voxels) for value, voxels in loaded.places.items()} == {4: 4 * 9}
 
 
 @pytest.mark.data

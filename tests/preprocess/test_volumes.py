@@ -129,6 +129,35 @@ def test_labels_keep_their_values_and_places() -> None:
     np.testing.assert_array_equal(grid, np.repeat(labels, 2, axis=0)[:, ::-1])
 
 
+@pytest.mark.parametrize("coarser", [2.0, 2.5, 3.0])
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1)])
+def test_single_annotated_slices_are_found_again_on_a_coarser_grid(coarser: float, signs: tuple[int, int, int]) -> None:
+    volume = scan((15, 5, 6), signs=signs)
+    prepared = preprocessor(spacing=(coarser, 1.0, 1.0))
+    for z in range(15):
+        labels = np.full((15, 5, 6), 255)
+        labels[z] = np.arange(30).reshape(5, 6) % 3
+        grid = prepared.labels_to_grid(labels, prepared.trace(volume), unknown=255)
+        (where,) = (grid != 255).flatten(1).any(1).nonzero().T
+        assert len(where) == 1, "each slice lies in one plane of the coarser grid"
+        np.testing.assert_array_equal(grid[int(where)], labels[z])
+        upright = 14 - z if signs[0] < 0 else z
+        assert int(where) == int((upright + 0.5) * len(grid) / 15)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 99), st.floats(0.4, 3.0))
+def test_what_is_annotated_whole_is_the_nearest_with_or_without_unknown_ones(seed: int, spacing: float) -> None:
+    labels = np.random.default_rng(seed).integers(0, 3, (7, 5, 6))
+    prepared, volume = preprocessor(spacing=(spacing, 1.3, 1.0)), scan((7, 5, 6))
+    trace = prepared.trace(volume)
+    assert torch.equal(prepared.labels_to_grid(labels, trace, unknown=255), prepared.labels_to_grid(labels, trace))
+    # the nearest plane counts first, where it is known
+    labels[:, 0] = 255
+    nearest, filled = prepared.labels_to_grid(labels, trace), prepared.labels_to_grid(labels, trace, unknown=255)
+    assert torch.equal(filled[nearest != 255], nearest[nearest != 255])
+
+
 def test_scans_without_physical_size_stay_as_they_are_and_that_is_said() -> None:
     volume = scan(steps=(3.0, 1.0, 1.0), signs=(-1, 1, 1), unit="pixel")
     prepared = preprocessor(spacing=(1.0, 1.0, 0.5))
