@@ -133,15 +133,19 @@ class Result:
             if channel.layer is not None and channel.layer in self._viewer.layers:
                 self._show(channel.layer, z)
 
+    @property
+    def ready(self) -> bool:
+        return self._entered and all(channel.layer is not None for channel in self._channels)
+
     def prepare(self) -> bool:
-        """Do the next thing that is missing, a part of the labels or a probability layer; return whether more are."""
+        """Do the next thing that is missing, what slices are written to first; return whether more are."""
         missing = [channel for channel in self._channels if channel.layer is None]
         if not self.alive():
             return False
-        if self._entering:
-            self._entering.pop(0)()
-        elif missing:
+        if self._entered and missing:
             self._make(missing.pop(0))
+        elif self._entering:
+            self._entering.pop(0)()
         return bool(self._entering or missing)
 
     def _enter(self) -> None:

@@ -155,16 +155,19 @@ def test_a_new_layer_comes_in_parts_each_a_turn_of_the_window(viewer):
     scan = viewer.add_image(np.zeros((20, 30)), name="ct")
     result = begin(viewer, scan, spec(channels=("lesion", "cyst")))
     assert result.alive(), "on its way"
+    assert not result.ready
     seen = []
     viewer.layers.selection.events.active.connect(lambda event: seen.append(event.value))
     assert result.prepare()
     layer = viewer.layers[result.name]
+    assert not result.ready
+    assert result.prepare(), "one probability layer"
+    assert result.prepare(), "and the other one"
+    assert result.ready, "to be written to"
     assert viewer.layers.selection.active is scan
     assert not seen
-    assert result.prepare()
+    assert not result.prepare()
     assert seen[-1] is layer
-    assert result.prepare(), "one probability layer"
-    assert not result.prepare(), "and the other one"
     assert [each.name for each in viewer.layers] == [
         "ct",
         "ct · prob · lesion",

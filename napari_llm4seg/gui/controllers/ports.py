@@ -98,6 +98,10 @@ class ResultHandle(Protocol):
     def alive(self) -> bool:
         """Return whether the labels layer is in the viewer, or on its way there."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether slices can be written."""
+
     def prepare(self) -> bool:
         """Do the next part of making the layers; return whether more are to be done."""
 

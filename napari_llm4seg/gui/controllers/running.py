@@ -142,6 +142,11 @@ class Run:
             return True
         return self.result.prepare()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the layers can be written to."""
+        return self.result is not None and self.result.ready
+
     def take(self, part: SlicePart) -> None:
         """Write one finished slice."""
         assert self.result is not None  # made before the job was started

@@ -88,9 +88,9 @@ class RunKeeper:
             self.cancel()
 
     def _prepare(self, run: Run, predictor: Any, config: PredictConfig) -> None:
-        """Make the layers the run will need, one per turn of the event loop, before the model begins to compute.
+        """Make the layers that are written to, in parts, a turn of the event loop for each; then let the model compute.
 
-        napari takes up to 0.1 s for each, and several times that while a worker competes for Python.
+        napari takes up to 0.1 s for a layer, and several times that while a worker competes for Python.
         """
         if self._closed:
             return
@@ -100,7 +100,7 @@ class RunKeeper:
                 more = run.prepare(self._port)
             except Exception as error:  # no memory for the layer, or the scan was just taken away
                 run.stopped = words.failure(error, "Making the result layer")
-        again = self._prepare if more else self._start
+        again = self._prepare if more and not run.ready else self._start
         self._later(lambda: again(run, predictor, config))
 
     def _start(self, run: Run, predictor: Any, config: PredictConfig) -> None:
@@ -117,6 +117,12 @@ class RunKeeper:
             on_error=lambda error: self._on_error(run, error),
             on_cancelled=lambda: self._on_cancelled(run),
         )
+        self._later(lambda: self._complete(run))
+
+    def _complete(self, run: Run) -> None:
+        """Do what is left to do for the layers, and does not hold up the model."""
+        if not self._closed and run.result is not None and run.result.prepare():
+            self._later(lambda: self._complete(run))
 
     def _on_progress(self, progress: Any) -> None:
         if self.run is None or self._closed:
