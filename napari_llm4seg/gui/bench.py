@@ -106,7 +106,11 @@ def measure(model: str | None, slices: int, repeats: int, shape: tuple[int, int]
     viewer, dock = build_window([image])
     try:
         _load(dock, model)
-        clicks = [_click_once(viewer, dock) for _ in range(repeats + 1)][1:]  # the first one warms up
+        heartbeat = Heartbeat()
+        heartbeat.start()
+        _click_once(viewer, dock)  # warms up
+        heartbeat.stop()
+        clicks = [_click_once(viewer, dock) for _ in range(repeats)]
         shifted = [np.roll(image.data[0, 0], 3 * z, axis=1) for z in range(slices)]
         viewer.layers.clear()
         stack = Volume(np.stack(shifted)[None], image.affine, name="stack", unit=image.unit, metadata=image.metadata)
@@ -115,6 +119,7 @@ def measure(model: str | None, slices: int, repeats: int, shape: tuple[int, int]
             "click_s": statistics.median(clicks),
             "gap_ms": 1000 * max(gaps),
             "click_runs_s": clicks,
+            "first_click_gap_ms": 1000 * max(heartbeat.gaps),
             "gaps_over_50_ms": sum(gap > 0.05 for gap in gaps),
             "gap_99_percentile_ms": 1000 * float(np.percentile(gaps, 99)),
             "beats": len(gaps),

@@ -41,4 +41,5 @@ def test_figures_come_out_of_the_real_window(tmp_path: Path) -> None:
     assert min(found["click_runs_s"]) <= found["click_s"] <= max(found["click_runs_s"])
     assert found["stack_slices"] == 4
     assert found["beats"] >= 2
+    assert found["first_click_gap_ms"] > 0
     assert found["gap_ms"] >= found["gap_99_percentile_ms"] > 0
