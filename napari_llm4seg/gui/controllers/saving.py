@@ -24,6 +24,7 @@ from napari_llm4seg.gui.controllers.finding import (
     tell_classes,
     write_late,
 )
+from napari_llm4seg.gui.controllers.holding import Holding
 from napari_llm4seg.gui.controllers.homes import Home, ProjectChoice, image_file, shared_home
 from napari_llm4seg.gui.controllers.ports import Runner
 from napari_llm4seg.gui.controllers.projects import Project
@@ -74,7 +75,7 @@ class Saver:
         self._aside = aside or in_a_thread
         self._runner, self._post, self._on_change, self._on_found = runner, post, on_change, on_found
         self.choice = choice or ProjectChoice()
-        self.project: Project | None = None
+        self._holding = Holding(post, self._aside, self._written, self._troubled, self._tell)
         self.entry: ScanEntry | None = None
         self.trouble = ""
         self.message: Message | None = None
@@ -135,6 +136,11 @@ class Saver:
         self._classes = tuple(ClassSpec(value=value, name=name, colour=colour) for value, name, colour in classes)
 
     @property
+    def project(self) -> Project | None:
+        """The project that is open."""
+        return self._holding.project
+
+    @property
     def ready(self) -> bool:
         """Whether a project is open and the scan is known in it."""
         return self.project is not None and self.entry is not None
@@ -170,26 +176,14 @@ class Saver:
             late, waiting = self._wanted(), dict(self._waiting)
             self._aside(lambda: self._tell(write_late(late, waiting)))
         if not keep:
-            self._let_go()
+            self._holding.let_go()
+            self.marks, self.others = {}, 0
         if self._runner.current is not None:
             self._runner.current.cancel()
         self.entry, self.trouble, self._opening = None, "", False
         self._waiting.clear()
         self._known.clear()
         self._earlier.clear()
-
-    def _let_go(self) -> None:
-        """Give the project back."""
-        project, self.project = self.project, None
-        self.marks, self.others = {}, 0
-        if project is not None:
-            project.written.disconnect(self._written)
-            project.trouble.disconnect(self._troubled)
-            self._aside(lambda: self._end(project))
-
-    def _end(self, project: Project) -> None:
-        if not project.release():
-            self._tell(f"Not every correction could be written to '{project.store.folder}'.")
 
     def _wanted(self) -> Wanted:
         assert self._scan is not None  # who asks has one
@@ -234,7 +228,7 @@ class Saver:
         self.images, self.entry = opened.images, opened.entry
         if opened.trouble:
             self._refused_at = time.monotonic()
-        self._take(opened.project)
+        self._holding.take(opened.project)
         self.marks, self.others = dict(opened.marks), opened.others
         if self.project is not None:
             self._known, self._earlier = set(opened.restored), dict(opened.restored)
@@ -245,17 +239,6 @@ class Saver:
         self._on_found(opened.restored)
         self._hand_over()
         self._on_change()
-
-    def _take(self, project: Project | None) -> None:
-        """Have ``project``, which was just opened; the same one is had but once."""
-        if project is not None and project is self.project:
-            self._aside(lambda: self._end(project))
-            return
-        self._let_go()
-        self.project = project
-        if project is not None:
-            project.written.connect(self._written)
-            project.trouble.connect(self._troubled)
 
     def _not_opened(self, error: BaseException) -> None:
         self._opening = False
@@ -322,16 +305,10 @@ class Saver:
         for z in list(self._known):
             self.put(z, Put())
 
-    def _written(self, record: Record | None) -> None:
-        def tell() -> None:
-            self.writes += 1
-            self._on_change()
-
-        self._post(tell)
+    def _written(self) -> None:
+        self.writes += 1
+        self._on_change()
 
     def _troubled(self, sentence: str) -> None:
-        def tell() -> None:
-            self.trouble = sentence
-            self._on_change()
-
-        self._post(tell)
+        self.trouble = sentence
+        self._on_change()
