@@ -26,7 +26,7 @@ from napari_llm4seg.gui.views.abstract.correct import CorrectView
 
 CONFIRM, NEXT, TOGGLE = "K", "N", "H"
 _OPEN = "Open a scan and press Segment, or add a labels layer: its slices are corrected here."
-_SEGMENT = "This scan has no mask yet: press Segment, or add a labels layer."
+_SEGMENT = "This scan has no mask yet: press Segment, or add a labels layer and draw."
 
 
 def read_image(path: Path) -> Sequence[Any]:
@@ -172,7 +172,7 @@ class CorrectController(CorrectedSlices):
 
     def _follow_scan(self) -> None:
         """Without a mask the scan alone is enough to know what an earlier session left."""
-        self._hint = _OPEN if self.session.scan_id is None or not self._meant.masks else _SEGMENT
+        self._hint = _OPEN if self.session.scan_id is None else _SEGMENT
         try:
             scan = self.port.scan(self.session.scan_id) if self.session.scan_id is not None else None
         except LLM4SegError:

@@ -63,7 +63,7 @@ class ImageSet:
         self._evidence: dict[Path, Evidence] = {}
         self._thought: tuple[object, Suggestion | None] = (None, None)
         self._going_to: str | None = None
-        self._by_hand: Classes = ()
+        self._by_hand: Classes | None = None
         self._with: Parent = (None, None)
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class ImageSet:
         if path == self._saver.image:
             return
         stack = self._follower.stack
-        self._by_hand = stack.classes() if stack is not None and not stack.model() else ()
+        self._by_hand = stack.classes() if stack is not None and not stack.model() else None
         if self._session.predictor is not None:
             self._with = self._session.model, self._session.predictor
         known = self._port.image_of(path)
@@ -167,7 +167,7 @@ class ImageSet:
         is used whatever came before.
         """
         model, predictor = self._with
-        if self._by_hand and scan_id is not None and (model is None or model.starter):
+        if self._by_hand is not None and scan_id is not None and (model is None or model.starter):
             self._session.mask_id = self._port.make_mask(scan_id, self._by_hand)
             return
         if model is not None and model != self._session.model:

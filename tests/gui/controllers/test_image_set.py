@@ -261,6 +261,15 @@ def test_masks_drawn_by_hand_go_on_empty_with_their_classes(bench, folder):
     assert bench.asked == [bench.session.scan_id], "a model of one's own segments the rest"
 
 
+def test_masks_drawn_by_hand_need_no_names_to_go_on(bench):
+    mine = bench.viewer.add_labels(np.zeros((13, 14), np.uint8), name="mine")
+    bench.session.mask_id = layer_id(mine)
+    bench.paint(mine, 3, 4, label=1)
+    bench.controller.go_to_next()
+    assert bench.asked == []
+    assert classes_of(bench.viewer.layers["b · mask"]) == ()
+
+
 def test_what_is_saved_counts_all_images_of_the_project(bench):
     bench.segment()
     bench.controller.confirm()
