@@ -22,6 +22,7 @@ from napari_llm4seg.config import (
 from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.engine.corrections import Correction, Corrections, from_folders, from_store
 from napari_llm4seg.engine.finetune import Finetuned, Finetuner, finetune
+from napari_llm4seg.engine.held_back import hold_back
 from napari_llm4seg.engine.objective import Objective
 from napari_llm4seg.errors import Cancelled, ConfigError, InputError
 from napari_llm4seg.io import write
@@ -294,3 +295,27 @@ def test_alike_images_of_their_own_are_one_group() -> None:
     items = Corrections(tuple(rows)).items()
     assert items[0].scan == items[2].scan != items[1].scan
     assert all(item.z is None for item in items)
+
+
+def test_images_of_one_project_train_together_and_near_duplicates_do_not_judge_each_other(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, masks = (list(each) for each in zip(*(disc(z, SIZE) for z in (1, 4, 7, 10, 13)), strict=True))
+    images.append((images[2] + rng.integers(0, 3, images[2].shape)).clip(0, 255).astype(np.uint8))  # the next frame
+    masks.append(masks[2])
+    with SampleStore.open(tmp_path, create=True) as store:
+        for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
+            scan = Volume(image[None, None], name=f"image {number}")
+            store.put(store.scan_for(scan), 0, 0, scan.slice_at(0), mask.astype(np.uint8), "confirmed")
+        found = from_store(store)
+    assert len(found) == 6
+    assert all(each.alone for each in found.slices)
+    twins = [i for i, each in enumerate(found.slices) if each.name in ("image 2", "image 5")]
+    items = found.items()
+    assert items[twins[0]].scan == items[twins[1]].scan
+    for seed in range(8):
+        split = hold_back(items, 0.4, seed=seed)
+        assert split.held_back
+        assert not (set(twins) & set(split.held_back) and set(twins) & set(split.train)), "one would tell of the other"
+    done = finetune(checkpoint(), found, CONFIG, device="cpu")
+    assert done.gate.n >= 1
+    assert len(done.split.train) + len(done.split.held_back) + len(done.split.left_out) == 6

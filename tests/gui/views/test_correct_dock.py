@@ -117,6 +117,25 @@ def test_a_click_on_the_strip_jumps_and_keys_step(dock, qtbot):
     assert [z for _, z in actions.asked] == [2, 4, 0, 5, 2, 5]
 
 
+def test_images_are_called_by_name_and_opened_by_a_click_alone(dock, qtbot):
+    from qtpy.QtCore import QPoint, Qt
+
+    widget, actions = dock
+    names = tuple("abcdef"[: len(MARKS)])
+    row = StripState(MARKS, 3, 4, names, "Images")
+    widget.show_state(replace(READY, strip=row, drawn=False))
+    assert widget.strip_title.text() == "Images"
+    assert widget.strip.words(4) == "e: untouched, suggested next"
+    assert not widget.confirm_button.isVisibleTo(widget), "there is no mask to confirm yet"
+    assert widget.go_button.isVisibleTo(widget)
+    step = widget.strip.width() / len(MARKS)
+    qtbot.mousePress(widget.strip, Qt.MouseButton.LeftButton, pos=QPoint(int(0.5 * step), 20))
+    for z in (1, 2, 5):  # a drag would open every file on its way
+        qtbot.mouseMove(widget.strip, QPoint(int((z + 0.5) * step), 20))
+    qtbot.mouseRelease(widget.strip, Qt.MouseButton.LeftButton, pos=QPoint(int(5.5 * step), 20))
+    assert actions.asked == [("show_slice", 0)]
+
+
 def test_states_are_told_by_words_form_and_colour(dock, qtbot):
     widget, _ = dock
     strip = widget.strip
