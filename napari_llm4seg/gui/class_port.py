@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels, Layer
+from napari.layers import Labels
 
 from napari_llm4seg.gui.layers import classes_of, find_layer, set_classes
 from napari_llm4seg.gui.watch import LayerWatch
@@ -24,7 +24,7 @@ class NapariClasses:
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
-        self._watch = LayerWatch(viewer, self._follow)
+        self._watch = LayerWatch(viewer, kind=Labels, events={"selected_label": self._selected})
         self._on_select: Callable[[], None] | None = None
 
     def classes(self, mask_id: str) -> Classes:
@@ -56,11 +56,6 @@ class NapariClasses:
     def disconnect(self) -> None:
         self._on_select = None
         self._watch.disconnect()
-
-    def _follow(self, layer: Layer, there: bool) -> None:
-        if isinstance(layer, Labels):
-            emitter = layer.events.selected_label
-            (emitter.connect if there else emitter.disconnect)(self._selected)
 
     def _selected(self, event: Any = None) -> None:
         if self._on_select is not None:

@@ -48,7 +48,9 @@ class NapariMasks:
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
-        self._watch = LayerWatch(viewer, self._follow)
+        self._watch = LayerWatch(
+            viewer, self._follow, Labels, {**dict.fromkeys(_EDITS, self._edited), "set_data": self._redrawn}
+        )
         self._on_edit: Callable[[str], None] | None = None
         self._steps: dict[str, list[int]] = {}
 
@@ -142,10 +144,6 @@ class NapariMasks:
 
     def _follow(self, layer: Layer, there: bool) -> None:
         if isinstance(layer, Labels):
-            for name in _EDITS:
-                emitter = getattr(layer.events, name)
-                (emitter.connect if there else emitter.disconnect)(self._edited)
-            (layer.events.set_data.connect if there else layer.events.set_data.disconnect)(self._redrawn)
             self._steps[layer_id(layer)] = _steps(layer)
             if not there:
                 del self._steps[layer_id(layer)]

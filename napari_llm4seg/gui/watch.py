@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from napari.layers import Layer
 
 
 class LayerWatch:
@@ -16,10 +18,19 @@ class LayerWatch:
     viewer : napari.components.ViewerModel or napari.viewer.Viewer
     on_layer : callable(layer, bool), optional
         Called for every layer: with True when it is (or was already) there, with False when it goes.
+    kind : type of layer, optional
+    events : mapping of str to callable(event), optional
+        What to call at which events of every layer of that kind while it is there.
     """
 
-    def __init__(self, viewer: Any, on_layer: Callable[[Any, bool], None] | None = None) -> None:
-        self._viewer = viewer
+    def __init__(
+        self,
+        viewer: Any,
+        on_layer: Callable[[Any, bool], None] | None = None,
+        kind: type[Any] = Layer,
+        events: Mapping[str, Callable[[Any], None]] | None = None,
+    ) -> None:
+        self._viewer, self._kind, self._events = viewer, kind, dict(events or {})
         self._on_layer = on_layer or (lambda layer, there: None)
         self._on_change: Callable[[], None] | None = None
         self._told: tuple[Any, ...] = ()
@@ -46,11 +57,18 @@ class LayerWatch:
 
     def _join(self, layer: Any) -> None:
         layer.events.name.connect(self._changed)
+        for name, call in self._heard(layer):
+            getattr(layer.events, name).connect(call)
         self._on_layer(layer, True)
 
     def _leave(self, layer: Any) -> None:
         layer.events.name.disconnect(self._changed)
+        for name, call in self._heard(layer):
+            getattr(layer.events, name).disconnect(call)
         self._on_layer(layer, False)
+
+    def _heard(self, layer: Any) -> Iterable[tuple[str, Callable[[Any], None]]]:
+        return self._events.items() if isinstance(layer, self._kind) else ()
 
     def _inserted(self, event: Any) -> None:
         self._join(event.value)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Layer
+from napari.layers import Image
 
 from napari_llm4seg.gui.controllers.ports import WindowInfo
 from napari_llm4seg.gui.grid import SliceGrid
@@ -28,7 +28,7 @@ class NapariWindows:
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
-        self._watch = LayerWatch(viewer, self._follow)
+        self._watch = LayerWatch(viewer, kind=Image, events={"contrast_limits": self._changed})
         self._on_change: Callable[[], None] | None = None
         # By scan: whether it is CT, and what was shown when it was seen first.
         self._first: dict[str, tuple[bool, tuple[float, ...]]] = {}
@@ -68,11 +68,6 @@ class NapariWindows:
     def disconnect(self) -> None:
         self._watch.disconnect()
         self._on_change = None
-
-    def _follow(self, layer: Layer, there: bool) -> None:
-        if isinstance(layer, Image):
-            emitter = layer.events.contrast_limits
-            (emitter.connect if there else emitter.disconnect)(self._changed)
 
     def _changed(self, event: Any = None) -> None:
         if self._on_change is not None:
