@@ -15,6 +15,7 @@ from napari_llm4seg.gui.controllers.earlier import EarlierSession
 from napari_llm4seg.gui.controllers.follower import Follower
 from napari_llm4seg.gui.controllers.homes import AUTOMATIC, ProjectChoice
 from napari_llm4seg.gui.controllers.image_set import ImageSet
+from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.meant import MeantMask
 from napari_llm4seg.gui.controllers.ports import Runner
 from napari_llm4seg.gui.controllers.review_ports import ReviewPort, Stack
@@ -80,6 +81,7 @@ class CorrectController(CorrectedSlices):
         self._earlier = EarlierSession(session, port, saver, follower, self._follow, self._render)
         self._images = ImageSet(session, port, saver, follower, reader, read or read_image, self._say)
         self._meant = MeantMask(session, port)
+        self._listening = Listening()
         self._hint = ""
         self._closed = False
         self._taken: list[str] = []
@@ -91,9 +93,12 @@ class CorrectController(CorrectedSlices):
         self.view.attach(self)
         self.port.connect(self._layers_changed, self._edited, self._render)
         self._taken = self.port.bind({CONFIRM: self.confirm, NEXT: self.go_to_next, TOGGLE: self.toggle_mask})
-        self.session.mask_changed.connect(self._mask_chosen)
-        for signal in self._signals():
-            signal.connect(self._follow)
+        self._listening.to(
+            (self.session.mask_changed, self._mask_chosen),
+            (self.session.scan_changed, self._follow),
+            (self.session.result_changed, self._follow),
+            (self.session.busy_changed, self._follow),
+        )
         self._layers_changed()
 
     def close(self) -> None:
@@ -103,17 +108,11 @@ class CorrectController(CorrectedSlices):
         self._follower.take_edits()
         self._closed = True
         self.port.disconnect()
-        self.session.mask_changed.disconnect(self._mask_chosen)
-        for signal in self._signals():
-            signal.disconnect(self._follow)
+        self._listening.stop()
         self._images.close()
         self._follower.close()
         self._carrier.close()
         self.saver.close()
-
-    def _signals(self) -> tuple[Any, ...]:
-        session = self.session
-        return session.scan_changed, session.result_changed, session.busy_changed
 
     # ------------------------------------------------------------------ which mask
 

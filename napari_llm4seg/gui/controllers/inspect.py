@@ -16,6 +16,7 @@ from napari_llm4seg.gui.controllers.inspect_ports import InspectPort, Listeners,
 from napari_llm4seg.gui.controllers.inspect_recording import Asked, Part, Recording, record
 from napari_llm4seg.gui.controllers.inspect_spectrum import SpectrumPart
 from napari_llm4seg.gui.controllers.inspect_what_if import WhatIfPart
+from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.loading import with_options
 from napari_llm4seg.gui.controllers.ports import Runner
 from napari_llm4seg.gui.state.session import Session
@@ -65,7 +66,7 @@ class InspectController:
         self.session, self.port, self.view, self.settings = session, port, view, settings
         self._recorder, self._worker, self._quick = make_runner(), make_runner(), make_runner()
         self._runners = (self._recorder, self._worker, self._quick)
-        self._soon = soon
+        self._soon, self._listening = soon, Listening()
         self.recording: Recording | None = None
         self.token: int | None = None
         self._place: Place | None = None
@@ -89,9 +90,10 @@ class InspectController:
 
     def start(self) -> None:
         self.view.attach(self)
-        self.port.connect(Listeners(self._listening, self._clicked, self._hovered, self._moved, self._layers_changed))
-        for signal in self._signals():
-            signal.connect(self._follow)
+        self.port.connect(Listeners(self._target, self._clicked, self._hovered, self._moved, self._layers_changed))
+        session = self.session
+        for signal in (session.scan_changed, session.model_changed, session.predictor_changed, session.busy_changed):
+            self._listening.to((signal, self._follow))
         self._follow()
 
     def close(self) -> None:
@@ -100,18 +102,13 @@ class InspectController:
             return
         self._closed = True
         self.port.disconnect()
-        for signal in self._signals():
-            signal.disconnect(self._follow)
+        self._listening.stop()
         for runner in self._runners:
             if runner.current is not None:
                 runner.current.cancel()
         if self._doing:
             self.session.busy = ""
         self.recording = None
-
-    def _signals(self) -> tuple[Any, ...]:
-        session = self.session
-        return session.scan_changed, session.model_changed, session.predictor_changed, session.busy_changed
 
     def shown_changed(self) -> None:
         self._follow()
@@ -245,7 +242,7 @@ class InspectController:
 
     # ------------------------------------------------------------------ clicks
 
-    def _listening(self) -> str | None:
+    def _target(self) -> str | None:
         ready = not self._closed and self.view.in_view() and self.session.predictor is not None
         return self.session.scan_id if ready else None
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from napari_llm4seg.gui.controllers.decision import Decision
+from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.new_model import NewModel
 from napari_llm4seg.gui.controllers.ports import ModelSource, Runner
 from napari_llm4seg.gui.controllers.retrain_ports import Corrected, Keeper, MakeTrainer
@@ -64,6 +65,7 @@ class RetrainController:
         )
         self._run = TrainingRun(session, review, keeper, make_trainer, stages, aside, leave, decision.judge, render)
         self._new = NewModel(session.settings, layers_runner, render)
+        self._listening = Listening()
         self._parts = PARTS[0]
         self._closed = False
 
@@ -76,9 +78,13 @@ class RetrainController:
     def start(self) -> None:
         self.view.attach(self)
         self.port.bind({RETRAIN: self.retrain})
-        self.review.changed.connect(self._review_changed)
-        for signal in self._signals():
-            signal.connect(self._session_changed)
+        self._listening.to(
+            (self.review.changed, self._review_changed),
+            (self.session.model_changed, self._session_changed),
+            (self.session.predictor_changed, self._session_changed),
+            (self.session.busy_changed, self._session_changed),
+            (self.session.classes_changed, self._session_changed),
+        )
         self._new.look()
         self._review_changed()
 
@@ -88,16 +94,10 @@ class RetrainController:
             return
         self._decision.preview.end()
         self._closed = True
-        self.review.changed.disconnect(self._review_changed)
-        for signal in self._signals():
-            signal.disconnect(self._session_changed)
+        self._listening.stop()
         self._stages.close()
         self._new.close()
         self._run.close()
-
-    def _signals(self) -> tuple[Any, ...]:
-        session = self.session
-        return session.model_changed, session.predictor_changed, session.busy_changed, session.classes_changed
 
     def _session_changed(self, _: object) -> None:
         self.training.warm(self._stages.idle)
