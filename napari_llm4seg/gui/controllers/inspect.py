@@ -10,23 +10,22 @@ from typing import Any
 from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.inspect_attention import AttentionPart
+from napari_llm4seg.gui.controllers.inspect_errands import Errands
 from napari_llm4seg.gui.controllers.inspect_export import export
 from napari_llm4seg.gui.controllers.inspect_features import FeaturesPart
 from napari_llm4seg.gui.controllers.inspect_ports import InspectPort, Listeners, Place, axes_of
 from napari_llm4seg.gui.controllers.inspect_recording import Asked, Part, Recording, record
 from napari_llm4seg.gui.controllers.inspect_spectrum import SpectrumPart
+from napari_llm4seg.gui.controllers.inspect_state import about, hint, proof
+from napari_llm4seg.gui.controllers.inspect_wanted import Wanted, axis_of
 from napari_llm4seg.gui.controllers.inspect_what_if import WhatIfPart
 from napari_llm4seg.gui.controllers.listening import Listening
-from napari_llm4seg.gui.controllers.loading import with_options
 from napari_llm4seg.gui.controllers.ports import Runner
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Message, ProgressState
-from napari_llm4seg.gui.views.abstract.inspect import InspectState, InspectView, ProofState
-from napari_llm4seg.planes import slice_axis
+from napari_llm4seg.gui.views.abstract.inspect import InspectState, InspectView
 from napari_llm4seg.volume import Volume
-
-_ASK = "Click the scan: what does this place look at? Shift + drag follows the mouse; a plain drag moves the view."
 
 _EXPORT = "Maps as NIfTI or TIFF in their place, numbers as CSV, figures as PNG, and a JSON that sums up"
 
@@ -64,17 +63,17 @@ class InspectController:
         soon: Callable[[Callable[[], None]], Any],
     ) -> None:
         self.session, self.port, self.view, self.settings = session, port, view, settings
-        self._recorder, self._worker, self._quick = make_runner(), make_runner(), make_runner()
-        self._runners = (self._recorder, self._worker, self._quick)
+        self._recorder, worker, quick = make_runner(), make_runner(), make_runner()
+        self._runners = (self._recorder, worker, quick)
+        self._errands, self._wanted = Errands(session, self, worker, quick), Wanted(session, port, settings)
         self._soon, self._listening = soon, Listening()
         self.recording: Recording | None = None
         self.token: int | None = None
         self._place: Place | None = None
         self._pending: _Pending | None = None
         self._followed: tuple[Asked, int] | None = None
-        self._message: Message | None = None
-        self._progress: ProgressState | None = None
-        self._doing = ""
+        self.message: Message | None = None
+        self.progress: ProgressState | None = None
         self._closed = False
         self._tab = "attention"
         self.attention = AttentionPart(self)
@@ -106,8 +105,7 @@ class InspectController:
         for runner in self._runners:
             if runner.current is not None:
                 runner.current.cancel()
-        if self._doing:
-            self.session.busy = ""
+        self._errands.close()
         self.recording = None
 
     def shown_changed(self) -> None:
@@ -130,7 +128,7 @@ class InspectController:
         """Record what the viewer shows now, unless that is what was recorded last."""
         if self._closed:
             return
-        found = self._wanted() if self.view.in_view() else None
+        found = self._wanted.now() if self.view.in_view() else None
         if found is None:
             self._drop_if_stale()
             self.render()
@@ -147,7 +145,7 @@ class InspectController:
         if recording is not None and recording.asked == asked and recording.holds_slice(z):
             self.render()
             return
-        side = volume.grid[axes_of(self._axis(asked, volume))[1]], volume.grid[axes_of(self._axis(asked, volume))[2]]
+        side = volume.grid[axes_of(axis_of(asked, volume))[1]], volume.grid[axes_of(axis_of(asked, volume))[2]]
         inside = self._place is not None and self._place[1] <= side[0] - 0.5 and self._place[2] <= side[1] - 0.5
         if recording is not None and recording.asked.scan_id != asked.scan_id:
             inside = False
@@ -157,31 +155,6 @@ class InspectController:
         else:
             self._place, place = None, (float(z), (side[0] - 1) / 2, (side[1] - 1) / 2)
         self._record(asked, volume, place)
-
-    def _wanted(self) -> tuple[Asked, Volume, int] | None:
-        """Return what to record of the slice on show; None while there is nothing, or something else runs."""
-        scan, predictor = self.session.scan_id, self.session.predictor
-        if scan is None or predictor is None or self.session.busy:
-            return None
-        try:
-            frame, _ = self.port.on_show(scan)
-            volume = self.port.volume(scan, frame)
-            asked = self._asked(scan, frame)
-            return asked, volume, self.port.on_show(scan, self._axis(asked, volume))[1]
-        except LLM4SegError:
-            return None  # the Segment dock says what is wrong with this layer
-
-    def _asked(self, scan: str, frame: int) -> Asked:
-        predictor = self.session.predictor
-        model = predictor.checkpoint.config
-        config = with_options(model.predict, self.settings)
-        if self.port.stack_of(scan) or model.model.backbone.spatial_dims == 3:
-            config = config.model_copy(update={"axis": "stored"})
-        return Asked(scan, frame, predictor, config)
-
-    @staticmethod
-    def _axis(asked: Asked, volume: Volume) -> int:
-        return slice_axis(volume, asked.config.axis)
 
     def _drop_if_stale(self) -> None:
         """Take down what belongs to a scan or a model that is not chosen any more."""
@@ -204,9 +177,9 @@ class InspectController:
     def _record(self, asked: Asked, volume: Volume, place: Place) -> None:
         self._drop_if_stale()
         pending = self._pending = _Pending(asked, place)
-        self._message = None
+        self.message = None
         # a bar that runs to and fro would have the whole window drawn anew, and slow down what it waits for
-        self._progress = ProgressState(0, 1, f"recording slice {round(place[0])}")
+        self.progress = ProgressState(0, 1, f"recording slice {round(place[0])}")
         self._recorder.start(
             lambda ctx: record(asked, volume, place, ctx.cancelled),
             on_result=lambda recording: self._recorded(pending, recording),
@@ -218,7 +191,7 @@ class InspectController:
     def _recorded(self, pending: _Pending, recording: Recording) -> None:
         if self._closed or pending is not self._pending:
             return
-        self._pending = self._progress = None
+        self._pending = self.progress = None
         if recording.asked.predictor is not self.session.predictor:
             return
         self._drop()
@@ -234,10 +207,10 @@ class InspectController:
     def _not_recorded(self, pending: _Pending, error: BaseException | None) -> None:
         if self._closed or pending is not self._pending:
             return
-        self._pending = self._progress = None
+        self._pending = self.progress = None
         self._drop()
         if error is not None:
-            self._message = words.failure(error, "Recording the slice")
+            self.message = words.failure(error, "Recording the slice")
         self.render()
 
     # ------------------------------------------------------------------ clicks
@@ -254,8 +227,8 @@ class InspectController:
             self.say(Message("info", f"{self.session.busy} Wait until it has ended."))
             return
         try:
-            asked = self._asked(scan, frame)
-            order = axes_of(self._axis(asked, self.port.volume(scan, frame)))
+            asked = self._wanted.of(scan, frame)
+            order = axes_of(axis_of(asked, self.port.volume(scan, frame)))
         except LLM4SegError as error:
             self.say(words.failure(error, "Reading the layer"))
             return
@@ -298,10 +271,10 @@ class InspectController:
         if self.recording is None:
             return
         try:
-            self._message = None
+            self.message = None
             self._parts[self._tab].act(what, value)
         except LLM4SegError as error:
-            self._message = words.failure(error, "Starting")
+            self.message = words.failure(error, "Starting")
         self.render()
 
     def redraw(self) -> None:
@@ -314,7 +287,7 @@ class InspectController:
             part.draw()
             self.port.show_only(part.slots if self.recording is not None else ())
         except LLM4SegError as error:
-            self._message = words.failure(error, "Drawing the map")
+            self.message = words.failure(error, "Drawing the map")
         self.render()
 
     # ------------------------------------------------------------------ what takes longer
@@ -325,55 +298,10 @@ class InspectController:
         return f"{self.session.busy} Wait until it has ended." if self.session.busy else ""
 
     def quick(self, doing: str, work: Callable[[Any], Any], done: Callable[[Any], None]) -> Any:
-        recording = self.recording
-        if self._closed or recording is None:
-            return None
-
-        def ended(result: Any) -> None:
-            if not self._closed and recording is self.recording:
-                done(result)
-                self.redraw()
-
-        def failed(error: BaseException) -> None:
-            if not self._closed and recording is self.recording:
-                self.say(words.failure(error, doing))
-
-        return self._quick.start(work, on_result=ended, on_error=failed)
+        return self._errands.quick(doing, work, done)
 
     def run(self, doing: str, work: Callable[[Any], Any], done: Callable[[Any], None]) -> None:
-        recording = self.recording
-        if self._closed or recording is None or self.session.busy:
-            self.render()
-            return
-        self._doing, self._message = doing, None
-        self._progress = ProgressState(0, 0, doing)
-        self.session.busy = f"{doing[0].upper()}{doing[1:]}."
-
-        def ended(message: Message | None, result: Any = None) -> None:
-            if self._closed:
-                return
-            self._doing, self._progress, self._message = "", None, message
-            self.session.busy = ""
-            if message is None and recording is self.recording:
-                done(result)
-                self.redraw()
-            else:
-                self.render()
-
-        self._worker.start(
-            work,
-            on_progress=self._show_progress,
-            on_result=lambda result: ended(None, result),
-            on_error=lambda error: ended(words.failure(error, doing)),
-            on_cancelled=lambda: ended(Message("info", "Stopped.")),
-        )
-        self.render()
-
-    def _show_progress(self, progress: Any) -> None:
-        if self._doing:
-            text = f"{progress.message}{words.left(progress.seconds_left)}"
-            self._progress = ProgressState(progress.done, progress.total, text)
-            self.render()
+        self._errands.run(doing, work, done)
 
     def cancel(self) -> None:
         for runner in self._runners:
@@ -393,7 +321,7 @@ class InspectController:
             return export(recording, folder, token, head, layer, found, stack, ctx)
 
         def written(path: Path) -> None:
-            self._message = Message("info", f"Maps, tables and figures are in {path.parent}.", str(path))
+            self.message = Message("info", f"Maps, tables and figures are in {path.parent}.", str(path))
 
         self.run("writing maps, tables and figures", write, written)
 
@@ -404,11 +332,11 @@ class InspectController:
         return self.blocked() or ("" if self.token is not None else "Click the scan first: its place is written too.")
 
     def say(self, message: Message) -> None:
-        self._message = message
+        self.message = message
         self.render()
 
     def dismiss_message(self) -> None:
-        self._message = None
+        self.message = None
         self.render()
 
     # ------------------------------------------------------------------ drawing
@@ -416,17 +344,17 @@ class InspectController:
     def render(self) -> None:
         if self._closed:
             return
-        running = bool(self._doing) or self._pending is not None
+        running = bool(self._errands.doing) or self._pending is not None
         reason = self._no_export()
         self.view.show_state(
             InspectState(
                 tab=self._tab,
-                hint=self._hint(),
-                about=self._about(),
-                proof=self._proof(),
-                progress=self._progress,
+                hint=hint(self.session, self.recording, self.token),
+                about=about(self.session, self.recording),
+                proof=proof(self.recording),
+                progress=self.progress,
                 cancel=ButtonState(running, "Stop" if running else "Nothing is running.", visible=running),
-                message=self._message,
+                message=self.message,
                 export=ButtonState(not reason, reason or _EXPORT),
                 attention=self.attention.state(),
                 features=self.features.state(),
@@ -434,32 +362,3 @@ class InspectController:
                 what_if=self.what_if.state(),
             )
         )
-
-    def _hint(self) -> str:
-        session = self.session
-        if session.scan_id is None:
-            return "Open a scan; the Segment dock offers some to try."
-        if session.predictor is None:
-            return "Choose a model in the Segment dock." if session.model is None else "The model is being loaded…"
-        if session.busy and self.recording is None:
-            return f"{session.busy} The slice is recorded when it has ended."
-        return _ASK if self.token is None else ""
-
-    def _about(self) -> str:
-        recording = self.recording
-        if recording is None:
-            return ""
-        seen = recording.seen
-        name = self.session.model.name if self.session.model is not None else seen.predictor.checkpoint.config.card.name
-        grid = " × ".join(str(side) for side in seen.tokens.grid)
-        where = {"slice": "", "tile": "one tile, ", "patch": "one patch, "}[seen.frame.kind]
-        where = f"slice {seen.frame.z}, {where}" if seen.frame.scan.n_slices > 1 else where
-        return f"{where}{grid} tokens · {name}"
-
-    def _proof(self) -> ProofState:
-        if self.recording is None:
-            return ProofState()
-        proof = self.recording.seen.proof
-        if not proof.ok:
-            return ProofState(proof.words, proof.words, False)
-        return ProofState(f"same forward: max diff {proof.relative:.0e}  ok", proof.words, True)
