@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from napari_llm4seg.config import FinetuneConfig
     from napari_llm4seg.corrections import SampleStore
     from napari_llm4seg.engine.corrections import Corrections
-    from napari_llm4seg.engine.finetune import Finetuned
+    from napari_llm4seg.engine.finetune import Finetuned, Finetuner
     from napari_llm4seg.engine.fit import Event
+    from napari_llm4seg.engine.gate import Gate
 
 PARTS = ("adapters", "adapters+decoder", "all")
 SIZES, BACKBONES = ("tiny", "small", "base"), ("cmunext", "unet")
@@ -58,6 +59,10 @@ def finetune(
             "none; the shipped one by default.",
         ),
     ] = None,
+    cross: Annotated[
+        bool,
+        typer.Option("--cross-check", help="Judge on all slices too, each by a training without it; takes 3 more."),
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> int:
@@ -69,6 +74,7 @@ def finetune(
     check_use(model, parts, scratch, classes, out)
     check_new(scratch, made)
     from napari_llm4seg.engine.corrections import from_folders, from_store
+    from napari_llm4seg.engine.crosscheck import new_to
 
     store = open_project(samples)
     try:
@@ -78,22 +84,21 @@ def finetune(
             line(f"llm4seg: {message}")
         settings: dict[str, Any] = {"parts": parts, "seconds": seconds, "hold_back": hold_back, "epochs": epochs}
         with ProgressLine("training", on_pipe=False) as bar:
-            how = {
-                "device": device,
-                "name": out.absolute().name,
-                "locked": store.held_back if store else (),
-                "on_split": locking(store),
-                "on_event": teller(bar),
-            }
+            name, locked, tell = out.absolute().name, store.held_back if store else (), teller(bar)
             if scratch:
-                done = start_new(classes, store, found, settings, {key: made[key] for key in made if made[key]}, how)
+                chosen = {key: made[key] for key in made if made[key]}
+                tuner = new_one(classes, store, found, settings, chosen | {"device": device, "name": name})
             else:
-                done = go_on(model, found, settings, how)
+                tuner = known_one(model, settings, device)
+            if cross:
+                new_to(tuner.checkpoint, found)  # says now what would be said after the training
+            done = tuner.train(found, locked=locked, name=name, on_split=locking(store), on_event=tell)
+            checked = cross_checked(tuner, found, tell) if cross else None
     finally:
         if store:
             store.close()
     done.checkpoint.save(out)
-    report = as_report(done, out)
+    report = as_report(done, out) | ({"cross_check": checked.as_dict()} if checked else {})
     if done.gate.worse:
         line(f"Warning: {done.gate.words()} Keep the old one, or correct more slices.")
     if as_json:
@@ -167,30 +172,35 @@ def configured(base: FinetuneConfig, settings: dict[str, Any]) -> FinetuneConfig
     return base.model_copy(update=given)
 
 
-def go_on(model: str | None, slices: Corrections, settings: dict[str, Any], how: dict[str, Any]) -> Finetuned:
+def known_one(model: str | None, settings: dict[str, Any], device: str) -> Finetuner:
+    """Return what trains a checkpoint further."""
     from napari_llm4seg.checkpoint import Checkpoint, resolve
     from napari_llm4seg.config import FinetuneConfig
-    from napari_llm4seg.engine.finetune import finetune as run
+    from napari_llm4seg.engine.finetune import Finetuner
 
     checkpoint: Checkpoint = Checkpoint.load(resolve(model or default_model()))
-    return run(checkpoint, slices, configured(FinetuneConfig(), settings), **how)
+    return Finetuner(checkpoint, configured(FinetuneConfig(), settings), device)
 
 
-def start_new(
-    classes: str | None,
-    store: SampleStore | None,
-    slices: Corrections,
-    settings: dict[str, Any],
-    made: dict[str, Any],
-    how: dict[str, Any],
-) -> Finetuned:
-    from napari_llm4seg.engine.scratch import classes_of, from_scratch, settings_for
+def new_one(
+    classes: str | None, store: SampleStore | None, slices: Corrections, settings: dict[str, Any], made: dict[str, Any]
+) -> Finetuner:
+    """Return what trains a new model; ``made`` as for ``engine.scratch.untrained``."""
+    from napari_llm4seg.engine.scratch import classes_of, settings_for, untrained
 
     named = classes_of(classes.split(",")) if classes is not None else store.classes if store else ()
     if not named:
         raise WrongUse("--from-scratch needs --classes, such as --classes liver,spleen.")
-    return from_scratch(
-        named, slices, configured(settings_for(slices, made.get("preset", "small")), settings), **made, **how
+    config = configured(settings_for(slices, made.get("preset", "small")), settings)
+    return untrained(named, slices, config, **made)
+
+
+def cross_checked(tuner: Finetuner, slices: Corrections, tell: Callable[[Event], None]) -> Gate:
+    """Return before and after of all slices, saying which training is on."""
+    from napari_llm4seg.engine.crosscheck import cross_check
+
+    return cross_check(
+        tuner, slices, on_fold=lambda number, folds: line(f"cross-check {number} of {folds}"), on_event=tell
     )
 
 
@@ -245,6 +255,9 @@ def in_words(report: dict[str, Any]) -> list[str]:
         bounds = gate["hd95_interval"]
         lines.append(figures + (f", difference from {bounds[0]:+.2f} to {bounds[1]:+.2f}" if bounds else ""))
     lines += [f"  {remark}" for remark in gate["remarks"]]
+    if "cross_check" in report:
+        check = report["cross_check"]
+        lines.append(f"  cross-check, {check['n']} slices, each by a training without it: {check['words']}")
     if report["n_left_out"]:
         lines.append(f"  {report['n_left_out']} slices beside a held-back one were left out")
     return [*lines, f"  written to {report['checkpoint']}"]

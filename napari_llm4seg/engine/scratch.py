@@ -107,7 +107,26 @@ def from_scratch(
     device: str = "auto",
     **more: Any,
 ) -> Finetuned:
-    """Train a new two-dimensional network on annotated slices.
+    """Train a new two-dimensional network on annotated slices; ``more`` as for ``Finetuner.train``, the rest as for
+    ``untrained``.
+    """
+    made: dict[str, Any] = {"preset": preset, "backbone": backbone, "layer": layer, "modality": modality, "name": name}
+    return untrained(classes, slices, config, **made, device=device).train(slices, **more)
+
+
+def untrained(
+    classes: Sequence[ClassSpec],
+    slices: Corrections,
+    config: FinetuneConfig | None = None,
+    *,
+    preset: Preset = "small",
+    backbone: Kind = "cmunext",
+    layer: str | LayerRef | None = LAYER,
+    modality: str = "",
+    name: str = "new model",
+    device: str = "auto",
+) -> Finetuner:
+    """Return what trains a new two-dimensional network for scans like ``slices``.
 
     Parameters
     ----------
@@ -125,8 +144,6 @@ def from_scratch(
         Such as "CT"; decides how intensities are mapped, where their range does not.
     name, device
         Of the checkpoint; to compute on.
-    more
-        As for ``Finetuner.train``.
 
     Raises
     ------
@@ -134,12 +151,14 @@ def from_scratch(
         If the layer is not at hand.
     ConfigError
         If there is no such size or backbone.
+    InputError
+        If there is no slice.
     """
     slices.needs_some()
     config = config or settings_for(slices, preset)
     made: dict[str, Any] = {"preset": preset, "backbone": backbone, "layer": layer}
     fresh = blank(classes, slices, **made, modality=modality, name=name, seed=config.fit.seed)
-    return Finetuner(fresh, config, device, parent=False).train(slices, **more)
+    return Finetuner(fresh, config, device, parent=False)
 
 
 def blank(

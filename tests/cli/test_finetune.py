@@ -67,6 +67,22 @@ def test_a_project_gives_a_checkpoint_and_locks_what_judges_it(llm4seg, everywhe
     assert {each["sha256"] for each in again} == held
 
 
+def test_a_cross_check_judges_every_slice_and_is_refused_before_anything_is_trained(
+    llm4seg, everywhere, project, tmp_path
+) -> None:
+    arguments = ("finetune", "--model", everywhere, "--samples", project, *QUICK, "--cross-check")
+    answer = llm4seg(*arguments, "-o", tmp_path / "new", "--json")
+    assert answer.status == 0, answer.err
+    assert answer.json["cross_check"]["n"] == 5
+    assert "cross-check 3 of 3" in answer.err
+    assert "cross-check, 5 slices" in llm4seg(*arguments, "-o", tmp_path / "again").out
+    known = ("finetune", "--model", tmp_path / "new", *arguments[3:])
+    answer = llm4seg(*known, "-o", tmp_path / "no")
+    assert answer.status == 1
+    assert "needs 4 corrected slices that the model has not learnt from; there are 1" in answer.err
+    assert not (tmp_path / "no").exists()
+
+
 def test_a_volume_with_five_corrected_slices_teaches_a_network_of_volumes(llm4seg, project, tmp_path) -> None:
     torch.manual_seed(0)
     backbone = BackboneConfig(kind="unet", spatial_dims=3, in_channels=1, widths=(4, 8))
