@@ -151,7 +151,8 @@ class RetrainSection(QWidget):
             getattr(self._actions, name)(*values)
 
     def _ask_new(self) -> None:
-        text = f"A model for {self._state.new_classes}, from what was corrected here alone. Its name:"
+        made = f"\nMade of: {self._state.made.summary}" if self._state.made.summary else ""
+        text = f"A model for {self._state.new_classes}, from what was corrected here alone.{made}\nIts name:"
         name, agreed = QInputDialog.getText(self, "New model", text, text=self._state.new_name)
         if agreed:
             self._do("new_model", name)

@@ -88,11 +88,14 @@ def test_clicks_reach_the_controller(section, qtbot, monkeypatch):
     from qtpy.QtWidgets import QInputDialog
 
     widget, actions = section
-    monkeypatch.setattr(QInputDialog, "getText", staticmethod(lambda *a, **k: ("mine", True)))
+    asked = []
+    monkeypatch.setattr(QInputDialog, "getText", staticmethod(lambda *a, **k: (asked.append(a[2]), ("mine", True))[1]))
     click(qtbot, widget.parts["all"])
     click(qtbot, widget.train_button)
     click(qtbot, widget.new_button)
     assert actions.asked == [("choose_parts", "all"), ("retrain",), ("new_model", "mine")]
+    assert "A model for liver, spleen" in asked[0]
+    assert "\nMade of: Small · SmolLM2\n" in asked[0]
     actions.asked.clear()
     widget.show_state(replace(READY, stop=ButtonState(True, "", "Stop"), cancel=ButtonState(True, "", "Cancel")))
     click(qtbot, widget.stop_button)
