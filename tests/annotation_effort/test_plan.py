@@ -71,3 +71,13 @@ def test_the_shipped_plan_can_be_read_and_names_recipes_that_exist() -> None:
     assert all((SHIPPED.parent / case.recipe).is_file() for case in plan.cases.values() if case.recipe)
     assert set(plan.held_out) <= set(plan.cases)
     assert plan.sessions()
+
+
+def test_a_later_field_at_its_default_leaves_digests_as_they_were() -> None:
+    plan = Plan.model_validate(PLAN)
+    session = plan.sessions()[0]
+    raw = copy.deepcopy(PLAN)
+    raw["methods"]["forest"]["check"] = False
+    assert Plan.model_validate(raw).digest(session) == plan.digest(session)
+    raw["methods"]["forest"]["check"] = True
+    assert Plan.model_validate(raw).digest(session) != plan.digest(session)

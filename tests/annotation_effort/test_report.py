@@ -84,6 +84,13 @@ def test_the_gate_s_warnings_are_counted_against_what_came_of_everything_else() 
     assert gates(rows[1:]).n == 0  # what the starter said before is not known
 
 
+def test_cross_checks_are_counted_as_the_gate_is() -> None:
+    rows = [row(0, 5), row(4, 8, facts=gate(0.5, 0.4, True) | {"cross_check": gate(0.5, 0.7, False)["gate"]})]
+    found, held = gates(rows, "cross_check"), gates(rows)
+    assert (found.n, found.warned, found.false, found.rose) == (1, 0, 0, 1)
+    assert (held.n, held.warned, held.false) == (1, 1, 1)
+
+
 def test_rows_with_counts_are_judged_by_the_present_rule() -> None:
     stray = counted((500, (450, 500), (460, 500)), (0, (0, 0), (0, 1)))  # a pixel in the slice without the thing
     fall = counted((500, (450, 500), (400, 500)))

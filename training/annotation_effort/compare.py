@@ -106,11 +106,14 @@ class Gates:
     by_slice: tuple[int, int] | None
 
 
-def gates(rows: Sequence[Row]) -> Gates:
-    """Count the gate's verdicts over the fine-tunings that had held-back slices and whose start is known."""
+def gates(rows: Sequence[Row], by: str = "gate") -> Gates:
+    """Count the verdicts over the fine-tunings that had one and whose start is known.
+
+    ``by`` is "gate", of slices held back, or "cross_check", of all slices.
+    """
     judged = []
     for row in rows:
-        gate = row["facts"].get("gate")
+        gate = row["facts"].get(by)
         start = chosen(rows, case=row["case"], method=row["method"], k=0)
         if gate and gate["n"] and start and "same_as" not in row:
             judged.append((by_present_rule(gate), dice(row) - dice(start[0] | {"slices": row["slices"]})))

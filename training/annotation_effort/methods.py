@@ -18,7 +18,9 @@ from napari_llm4seg.config import FinetuneConfig
 from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.corrections.suggest import Evidence, measure
 from napari_llm4seg.engine.corrections import Corrections, from_store
-from napari_llm4seg.engine.finetune import Finetuned, finetune
+from napari_llm4seg.engine.crosscheck import FEWEST, cross_check
+from napari_llm4seg.engine.finetune import Finetuned, Finetuner
+from napari_llm4seg.engine.gate import Gate
 from napari_llm4seg.engine.scratch import LAYER, from_scratch, settings_for
 from napari_llm4seg.models.build import build_network
 from napari_llm4seg.predict import Predictor
@@ -109,7 +111,11 @@ def _learnt(
             case.classes, slices, config, preset=method.preset, layer=layer, modality=case.modality, device=device
         )
     else:
-        done = finetune(_starter(method), slices, settings(method, FinetuneConfig(), len(slices), seed), device=device)
+        tuner = Finetuner(_starter(method), settings(method, FinetuneConfig(), len(slices), seed), device)
+        done = tuner.train(slices)
+        if method.check and len(slices) >= FEWEST:
+            checked = {"cross_check": _of_gate(cross_check(tuner, slices))}
+            return lambda: ask(Predictor(done.checkpoint, device), case), _facts(done) | checked
     return lambda: ask(Predictor(done.checkpoint, device), case), _facts(done)
 
 
@@ -176,5 +182,9 @@ def _facts(done: Finetuned) -> dict[str, Any]:
     training = done.checkpoint.config.card.training
     facts = {key: training[key] for key in ("epochs", "best_epoch")}
     facts["trained_on"] = len(done.split.train)
-    gate = done.gate.as_dict()
-    return facts | {"gate": {key: gate[key] for key in gate if key not in ("words", "trust", "remarks")}}
+    return facts | {"gate": _of_gate(done.gate)}
+
+
+def _of_gate(gate: Gate) -> dict[str, Any]:
+    """Return what a row keeps of a gate: its figures, not its words."""
+    return {key: value for key, value in gate.as_dict().items() if key not in ("words", "trust", "remarks")}

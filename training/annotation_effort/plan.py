@@ -72,7 +72,7 @@ class MethodConfig(_Frozen):
     a result does not depend on how busy the machine is. Without it the method's own epochs count. ``fit`` and ``more``
     change fields of its ``FitConfig`` and ``FinetuneConfig``. ``block`` false takes the language model's block out. Of
     suggested slices it learns from those that the method it ``follows`` came to, so that both learn from the same ones.
-    ``suggest`` changes the suggestion's ``Weights``.
+    ``suggest`` changes the suggestion's ``Weights``. ``check`` has a fine-tuning cross-checked, too.
     """
 
     kind: Literal["scratch", "finetune", "forest"]
@@ -83,6 +83,7 @@ class MethodConfig(_Frozen):
     passes: int | None = Field(default=None, ge=1)
     follows: str | None = None
     suggest: dict[str, Any] = Field(default_factory=dict)
+    check: bool = False
     fit: dict[str, Any] = Field(default_factory=dict)
     more: dict[str, Any] = Field(default_factory=dict)
 
@@ -163,7 +164,10 @@ class Plan(_Frozen):
 
     def digest(self, session: Session) -> str:
         """Return what a row is known by to be of this case and method as the plan has them."""
-        settings = self.cases[session.case].model_dump_json() + self.methods[session.method].model_dump_json()
+        method = self.methods[session.method]
+        # a field that came later and is at its default leaves the rows of before as they are
+        said = method.model_dump_json(exclude=set() if method.check else {"check"})
+        settings = self.cases[session.case].model_dump_json() + said
         return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 

@@ -159,15 +159,36 @@ def _gate(rows: Sequence[Row]) -> list[str]:
         return ["No fine-tuning held slices back.", ""]
     lines = [
         f"{found.n} fine-tunings held corrected slices back (one in five, from four on).",
-        f"Dice on the held-back slices fell by more than 0.01 without a warning in {found.unwarned}; "
-        f"{found.warned} were warned of, in {found.clear} as worse by more than the noise.",
-        f"On everything that was not corrected, Dice rose by more than 0.01 in {found.rose} and fell by more than 0.01 "
-        f"in {found.fell}, of which {found.missed} without a warning; in {found.false} of the {found.warned} warned of "
-        "it did not.",
+        *_verdicts(found, "the held-back slices"),
     ]
     if found.by_slice is not None:
         lines.append(
             "A mean over the held-back slices' own Dice, 1 where mask and truth lack a class, would have warned of "
             f"{found.by_slice[0]}, and in {found.by_slice[1]} of these the rest did not fall."
         )
-    return [*lines, ""]
+    return [*lines, "", *_cross_check(rows)]
+
+
+def _verdicts(found: compare.Gates, where: str) -> list[str]:
+    return [
+        f"Dice on {where} fell by more than 0.01 without a warning in {found.unwarned}; "
+        f"{found.warned} were warned of, in {found.clear} as worse by more than the noise.",
+        f"On everything that was not corrected, Dice rose by more than 0.01 in {found.rose} and fell by more than 0.01 "
+        f"in {found.fell}, of which {found.missed} without a warning; in {found.false} of the {found.warned} warned of "
+        "it did not.",
+    ]
+
+
+def _cross_check(rows: Sequence[Row]) -> list[str]:
+    """Return the verdicts of the cross-checks, and of the gate in the very same fine-tunings."""
+    both = [row for row in rows if "cross_check" in row["facts"]]
+    found, held = compare.gates(both, "cross_check"), compare.gates(both)
+    if not found.n:
+        return []
+    return [
+        f"{found.n} of them, made again, were cross-checked: each corrected slice judged by a training without it.",
+        *_verdicts(found, "these slices"),
+        f"The slices held back had warned of {held.warned} of the same {held.n} fine-tunings, {held.false} of them "
+        f"falsely, and missed {held.missed}.",
+        "",
+    ]
