@@ -70,6 +70,25 @@ class Opened:
     said: str = ""
 
 
+def mark(marks: dict[Path, SliceState], handed: Mapping[Path, SliceState | None]) -> None:
+    """Bring what was corrected of images up to date by what was handed to the writer; None is taken back."""
+    for path, state in handed.items():
+        if state is None:
+            marks.pop(path, None)
+        else:
+            marks[path] = state
+
+
+def with_handed(
+    opened: Opened, handed: Mapping[Path, SliceState | None], image: Path | None
+) -> tuple[dict[Path, SliceState], int]:
+    """Return the marks and the number of slices of other scans than ``image``, with what the disk may not have yet."""
+    marks = dict(opened.marks)
+    mark(marks, handed)
+    change = sum((path in marks) - (path in opened.marks) for path in handed if path != image)
+    return marks, opened.others + change
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is to be recognised: a scan along an axis, its digest where it is known, and which project is chosen."""

@@ -20,8 +20,10 @@ from napari_llm4seg.gui.controllers.finding import (
     find,
     hand,
     in_a_thread,
+    mark,
     same_voxels,
     tell_classes,
+    with_handed,
     write_late,
 )
 from napari_llm4seg.gui.controllers.holding import Holding
@@ -83,6 +85,8 @@ class Saver:
         self.images: tuple[Path, ...] = ()
         self.marks: dict[Path, SliceState] = {}
         self.others = 0
+        # of this project's images; the disk may not know of it yet when the next image is looked up there
+        self._handed: dict[Path, SliceState | None] = {}
         self._scan: Volume | None = None
         self._axis = 0
         self._classes: tuple[ClassSpec, ...] = ()
@@ -177,7 +181,7 @@ class Saver:
             self._aside(lambda: self._tell(write_late(late, waiting)))
         if not keep:
             self._holding.let_go()
-            self.marks, self.others = {}, 0
+            self.marks, self.others, self._handed = {}, 0, {}
         if self._runner.current is not None:
             self._runner.current.cancel()
         self.entry, self.trouble, self._opening = None, "", False
@@ -228,8 +232,10 @@ class Saver:
         self.images, self.entry = opened.images, opened.entry
         if opened.trouble:
             self._refused_at = time.monotonic()
+        if opened.project is not self.project:
+            self._handed = {}
         self._holding.take(opened.project)
-        self.marks, self.others = dict(opened.marks), opened.others
+        self.marks, self.others = with_handed(opened, self._handed, self.image)
         if self.project is not None:
             self._known, self._earlier = set(opened.restored), dict(opened.restored)
             if opened.said:
@@ -283,10 +289,8 @@ class Saver:
     def _mark(self, what: Put) -> None:
         """Take note of what was done with a single image."""
         if self.image is not None:
-            if what.image is None:
-                self.marks.pop(self.image, None)
-            else:
-                self.marks[self.image] = what.state
+            self._handed[self.image] = None if what.image is None else what.state
+            mark(self.marks, self._handed)
 
     def _tell_classes(self) -> None:
         """Let the project know the mask's classes; what contradicts is said once and the corrections kept all the same.

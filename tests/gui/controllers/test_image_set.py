@@ -302,3 +302,15 @@ def test_the_next_image_is_segmented_with_the_model_of_the_one_before(bench):
     bench.controller.go_to_next()
     assert wanted == [(ours, "the loaded one", [])], "chosen before it is run"
     assert len(bench.asked) == 1
+
+
+def test_what_is_on_its_way_to_the_disk_counts_when_the_next_image_is_looked_up(tmp_path):
+    from napari_llm4seg.gui.controllers.finding import Opened, with_handed
+    from napari_llm4seg.gui.controllers.homes import Home
+
+    a, b, c = (tmp_path / f"{name}.png" for name in "abc")
+    opened = Opened("digest", Home(tmp_path, "scans"), marks={a: "edited", b: "edited"}, others=2)
+    marks, others = with_handed(opened, {a: None, b: "confirmed", c: "confirmed"}, image=None)
+    assert (marks, others) == ({b: "confirmed", c: "confirmed"}, 2)
+    assert with_handed(opened, {c: "confirmed"}, image=c) == ({a: "edited", b: "edited", c: "confirmed"}, 2)
+    assert with_handed(opened, {c: "confirmed"}, image=b)[1] == 3
