@@ -69,6 +69,9 @@ class Version(Manifest):
         nothing was.
     training : dict
         Settings, seconds and whatever else is worth knowing.
+    cross_check : dict
+        ``Gate.as_dict()`` of all corrections, each judged by a training without it, and "new" where there was nothing
+        before; empty where that was not asked for.
     """
 
     format: Literal["napari-llm4seg-version/1"] = "napari-llm4seg-version/1"
@@ -83,6 +86,7 @@ class Version(Manifest):
     parts: str = ""
     gate: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
+    cross_check: dict[str, Any] = Field(default_factory=dict)
 
     def slices(self) -> dict[str, dict[str, Any]]:
         """Return what was measured on every held-back slice, by its name: ``engine.scores.as_rows``.
@@ -163,6 +167,7 @@ class Versions:
         parts: str = "",
         gate: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
+        cross_check: Mapping[str, Any] | None = None,
         name: str = "",
     ) -> Version:
         """Keep a trained checkpoint as a new version, which becomes the current one.
@@ -172,7 +177,7 @@ class Versions:
         checkpoint : Checkpoint
         parent : Checkpoint or None
             What it was trained from; None where it was trained from scratch.
-        samples, held_back, parts, gate, training
+        samples, held_back, parts, gate, training, cross_check
             As in ``Version``.
         name : str
             By default the parent's first name and the number: "breast-ultrasound v3".
@@ -196,6 +201,7 @@ class Versions:
             parts=parts,
             gate=dict(gate or {}),
             training=dict(training or {}),
+            cross_check=dict(cross_check or {}),
         )
         self._clear_left_over()
         with replacing_folder(self.path(number)) as folder:

@@ -9,6 +9,7 @@ and speaks of the learning, not of the very checkpoint that is kept: that one le
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from napari_llm4seg.checkpoint import Checkpoint
 from napari_llm4seg.config import FinetuneConfig
@@ -23,6 +24,31 @@ from napari_llm4seg.errors import InputError
 FOLDS = 3
 # With fewer each training would lack half of what it has to learn from.
 FEWEST = 4
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a cross-check would take.
+
+    Attributes
+    ----------
+    slices : int
+        How many it would judge: those that are new to the checkpoint.
+    trainings : int
+        How many it would take.
+    fewest : int
+        How many slices it needs.
+    """
+
+    slices: int
+    trainings: int
+    fewest: int = FEWEST
+
+
+def outlook(checkpoint: Checkpoint, slices: Corrections, folds: int = FOLDS) -> Outlook:
+    """Return what a cross-check of these slices would take."""
+    fresh = _fresh(checkpoint, slices)
+    return Outlook(len(fresh), len(parted(slices.items(), fresh, folds)))
 
 
 def cross_check(
@@ -81,14 +107,18 @@ def new_to(checkpoint: Checkpoint, slices: Corrections) -> list[int]:
     InputError
         If there are fewer than four.
     """
-    known = learnt_from(checkpoint)
-    fresh = [i for i, each in enumerate(slices.slices) if each.digest not in known]
+    fresh = _fresh(checkpoint, slices)
     if len(fresh) < FEWEST:
         raise InputError(
             f"A cross-check needs {FEWEST} corrected slices that the model has not learnt from; there are "
             f"{len(fresh)}. Correct more slices."
         )
     return fresh
+
+
+def _fresh(checkpoint: Checkpoint, slices: Corrections) -> list[int]:
+    known = learnt_from(checkpoint)
+    return [i for i, each in enumerate(slices.slices) if each.digest not in known]
 
 
 def parted(items: Sequence[Item], fresh: Sequence[int], folds: int) -> list[list[int]]:

@@ -108,6 +108,13 @@ def interval(before: Sequence[Score], after: Sequence[Score], seed: int = 0) -> 
     return _bounds(_dice(after, draws) - _dice(before, draws), len(before))
 
 
+def own_interval(scores: Sequence[Score], seed: int = 0) -> tuple[float, float] | None:
+    """Return bounds of ``pooled`` itself, drawn as for the difference; None with fewer than two telling slices."""
+    if holding(scores) < 2:
+        return None
+    return _bounds(_dice(scores, _draws(len(scores), seed)), len(scores))
+
+
 def _draws(n: int, seed: int) -> Counts:
     """Return how often each of ``n`` slices is in each resample (R, n)."""
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES).astype(np.float64)

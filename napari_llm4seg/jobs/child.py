@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from napari_llm4seg.errors import LLM4SegError, one_line
-from napari_llm4seg.jobs.trainer import OUT_OF_MEMORY, Message
+from napari_llm4seg.jobs.exchange import Message
+from napari_llm4seg.jobs.machine import most_memory_mb, spare_threads
+from napari_llm4seg.jobs.trainer import OUT_OF_MEMORY
 
 Post = Callable[[Callable[[], None]], Any]
 
@@ -33,11 +35,13 @@ class TrainingChild:
         ========== =================================================================================================
         ready      imports are done
         split      ``train`` and ``held_back``: scan, axis, index and digest of each; lock the latter now
+        fold       ``number`` from 1 of ``folds`` trainings of a cross-check, and the ``seconds`` each may take
         step       ``epoch``, ``epochs``, ``loss``, ``fraction`` in [0, 1]
         validated  the same with ``score`` and ``best`` (IoU on the training slices), ``seconds_left``
         finished   ``what`` was asked for and its facts; of "train" ``checkpoint``, ``gate`` (``Gate.as_dict``),
                    ``train``, ``held_back``, ``left_out`` (keys of records), ``training``, ``history``, ``seconds``,
-                   ``messages`` (corrections that could not be read)
+                   ``messages`` (corrections that could not be read), ``cross_check`` (what one would take:
+                   ``Outlook``); of "cross_check" ``gate`` (``exchange.judged``) and ``seconds``
         cancelled  ``what`` has really stopped
         failed     ``what``, and ``error`` in one line
         died       ``error``: the process is gone, in one line; ``what`` was under way ("" if nothing)
@@ -79,7 +83,7 @@ class TrainingChild:
 
     @property
     def busy(self) -> str:
-        """What is under way or waits, the first of it: "load", "warm", "train", "new" or ""."""
+        """What is under way or waits, the first of it: "load", "warm", "train", "new", "cross_check" or ""."""
         with self._lock:
             return next(iter(self._pending.values()), "")
 
@@ -173,9 +177,31 @@ class TrainingChild:
             ``preset``, ``backbone``, ``layer`` (a ``LayerRef`` as JSON), ``modality`` and ``device`` of
             ``engine.scratch.from_scratch``.
         """
-        self.start()
         facts = {"project": str(project), "out": str(out), "classes": classes, "scans": scans, "config": config}
-        self._send("new", **facts, name=name, **made)
+        self._begin("new", **facts, name=name, **made)
+
+    def cross_check(
+        self,
+        project: Path,
+        only: list[list[Any]],
+        scans: list[str] | None = None,
+        *,
+        config: Message | None = None,
+        new: Message | None = None,
+    ) -> None:
+        """Judge corrections, each by a training on the others; no checkpoint is written.
+
+        Parameters
+        ----------
+        project, scans, config
+            As for ``train``.
+        only : list of [scan, axis, index]
+            Which are judged, and train.
+        new : dict, optional
+            For a new model, which needs no ``load``: ``classes`` and ``made`` as for ``train_new``.
+        """
+        ask = self._ask if new is None else self._begin
+        ask("cross_check", project=str(project), only=only, scans=scans, config=config, new=new)
 
     def stop(self) -> None:
         """End the training under way and keep the best weights so far."""
@@ -201,6 +227,9 @@ class TrainingChild:
     def _ask(self, what: str, **facts: Any) -> None:
         if self._load is None:
             raise LLM4SegError("No checkpoint is loaded; choose a model first.")
+        self._begin(what, **facts)
+
+    def _begin(self, what: str, **facts: Any) -> None:
         self.start()
         self._send(what, **facts)
 
@@ -251,20 +280,6 @@ class TrainingChild:
                 self._on_event(event)
 
         self._post(deliver)
-
-
-def spare_threads() -> int:
-    """Return all cores this process may use but one, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores - 1)
-
-
-def most_memory_mb() -> float:
-    """Return two thirds of the machine's memory in MB, 0 where that is not known."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6 * 2 / 3
-    except (AttributeError, OSError, ValueError):
-        return 0.0
 
 
 def tail(said: IO[str]) -> str:

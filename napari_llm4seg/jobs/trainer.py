@@ -1,8 +1,8 @@
 """The training child: a process of its own that is kept warm, takes commands and tells how it goes.
 
-Both ways a JSON object per line: commands on standard input ("load", "warm", "train", "new", "stop", "cancel"), events
-on what was standard output when it started; whatever libraries print goes to standard error. It only reads the project.
-It ends when its input does, so it never outlives the window.
+Both ways a JSON object per line: commands on standard input ("load", "warm", "train", "new", "cross_check", "stop",
+"cancel"), events on what was standard output when it started; whatever libraries print goes to standard error. It only
+reads the project. It ends when its input does, so it never outlives the window.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from napari_llm4seg.errors import Cancelled, LLM4SegError, one_line
+from napari_llm4seg.jobs.exchange import Message, corrections, judged, keep, keys, of_keys, settings
 
 if TYPE_CHECKING:
     from napari_llm4seg.config import FinetuneConfig
     from napari_llm4seg.engine.corrections import Corrections
-    from napari_llm4seg.engine.finetune import Finetuned, Finetuner
+    from napari_llm4seg.engine.finetune import Finetuner
     from napari_llm4seg.engine.fit import Event
 
 # Exit status where the memory it was given did not suffice.
@@ -31,8 +32,6 @@ OUT_OF_MEMORY = 12
 _LOOK_SECONDS = 0.2
 # Events of single steps are thinned to this many per second.
 _STEPS_PER_SECOND = 10
-
-Message = dict[str, Any]
 
 
 class Trainer:
@@ -95,6 +94,7 @@ class Trainer:
             "warm": self._warm,
             "train": self._train,
             "new": self._new,
+            "cross_check": self._cross_check,
         }
         try:
             self.tell("finished", what=what, number=number, **doing[what](**command))
@@ -140,7 +140,7 @@ class Trainer:
         slices, others, locked = corrections(project, scans)
         chosen = settings(config) or tuner.config
         how = self._how(locked, name, chosen)
-        return keep(tuner.train(slices, chosen, replay=others, **how), slices, Path(out))
+        return keep(tuner.train(slices, chosen, replay=others, **how), slices, Path(out), tuner.checkpoint)
 
     def _new(
         self,
@@ -150,20 +150,38 @@ class Trainer:
         scans: Sequence[str] | None = None,
         config: Message | None = None,
         name: str = "",
-        device: str = "auto",
         **made: Any,
     ) -> Message:
-        """Train a new model of ``classes`` on the corrections of ``scans``; ``made`` as for ``from_scratch``."""
-        from napari_llm4seg.config import ClassSpec, LayerRef
-        from napari_llm4seg.engine.scratch import from_scratch, settings_for
-
+        """Train a new model of ``classes`` on the corrections of ``scans``; ``made`` as for ``untrained``."""
         slices, _, locked = corrections(project, scans)
-        specs = [ClassSpec.model_validate(each) for each in classes]
-        chosen = settings(config) or settings_for(slices, made.get("preset", "small"))
-        if isinstance(made.get("layer"), dict):
-            made["layer"] = LayerRef.model_validate(made["layer"])
-        how = self._how(locked, name or "new model", chosen) | made
-        return keep(from_scratch(specs, slices, chosen, device=device, **how), slices, Path(out))
+        tuner = untrained_one(slices, classes, config, name or "new model", **made)
+        done = tuner.train(slices, **self._how(locked, name or "new model", tuner.config))
+        return keep(done, slices, Path(out), tuner.checkpoint)
+
+    def _cross_check(
+        self,
+        project: str,
+        only: list[list[Any]],
+        scans: Sequence[str] | None = None,
+        config: Message | None = None,
+        new: Message | None = None,
+    ) -> Message:
+        """Judge the corrections ``only`` (their keys), each by a training on the others; ``new`` as for "new"."""
+        from napari_llm4seg.engine.crosscheck import cross_check
+
+        started = time.monotonic()
+        slices, others, _ = corrections(project, scans)
+        slices = of_keys(slices, only)
+        tuner = self._loaded() if new is None else untrained_one(slices, config=config, **new)
+        chosen = settings(config) or tuner.config
+
+        def fold(number: int, folds: int) -> None:
+            self.tell("fold", number=number, folds=folds, seconds=chosen.seconds)
+
+        replay = others if new is None else None
+        how: dict[str, Any] = {"on_fold": fold, "on_event": self._told, "cancel": self._cancel}
+        gate = cross_check(tuner, slices, chosen, replay=replay, **how)
+        return {"gate": judged(gate, new is not None), "seconds": round(time.monotonic() - started, 2)}
 
     def _how(self, locked: frozenset[str], name: str, config: FinetuneConfig) -> dict[str, Any]:
         """Return what every training is given: what never trains, whom to tell, and when to end."""
@@ -190,67 +208,18 @@ class Trainer:
         self.tell(facts.pop("kind"), **facts)
 
 
-def settings(config: Message | None) -> FinetuneConfig | None:
-    """Return a ``FinetuneConfig`` from JSON, None where there is none.
+def untrained_one(
+    slices: Corrections, classes: list[Message], config: Message | None = None, name: str = "new model", **made: Any
+) -> Finetuner:
+    """Return what trains a new model of ``classes`` (``ClassSpec`` as JSON); ``made`` as for ``untrained``."""
+    from napari_llm4seg.config import ClassSpec, LayerRef
+    from napari_llm4seg.engine.scratch import settings_for, untrained
 
-    Raises
-    ------
-    ConfigError
-        If a field is wrong.
-    """
-    from pydantic import ValidationError
-
-    from napari_llm4seg.config import FinetuneConfig, explain
-
-    try:
-        return None if config is None else FinetuneConfig.model_validate(config)
-    except ValidationError as error:
-        raise explain(error, "The training's settings") from error
-
-
-def keep(done: Finetuned, slices: Corrections, out: Path) -> Message:
-    """Write the new checkpoint, and beside it what old and new say of the held-back slices; return the facts.
-
-    The checkpoint is a folder or not there at all.
-    """
-    import numpy as np
-
-    from napari_llm4seg.files import replacing
-
-    arrays = {f"{side}{i}": each for side in ("before", "after") for i, each in enumerate(getattr(done, side))}
-    done.checkpoint.save(out)
-    with replacing(out / "held-back.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    return {
-        "checkpoint": str(out),
-        "messages": list(slices.messages),
-        "digest": done.checkpoint.digest,
-        "gate": done.gate.as_dict(),
-        "train": [list(slices.slices[i].key) for i in done.split.train],
-        "held_back": [list(slices.slices[i].key) for i in done.split.held_back],
-        "left_out": [list(slices.slices[i].key) for i in done.split.left_out],
-        "training": done.checkpoint.config.card.training,
-        "history": done.history,
-        "seconds": round(done.seconds, 2),
-    }
-
-
-def keys(slices: Corrections) -> list[dict[str, Any]]:
-    """Return scan, axis, index and image digest of each slice."""
-    return [
-        {"scan": each.scan, "axis": each.axis, "index": each.index, "digest": each.digest} for each in slices.slices
-    ]
-
-
-def corrections(project: str, scans: Sequence[str] | None) -> tuple[Corrections, Corrections | None, frozenset[str]]:
-    """Return a project's corrections of ``scans`` (all if None), those of its other scans, and what is locked."""
-    from napari_llm4seg.corrections import SampleStore
-    from napari_llm4seg.engine.corrections import from_store
-
-    with SampleStore.open(project, read_only=True) as store:
-        slices = from_store(store, scans)
-        rest = [scan.id for scan in store.scans() if scans is not None and scan.id not in scans]
-        return slices, from_store(store, rest) if rest else None, store.held_back
+    specs = [ClassSpec.model_validate(each) for each in classes]
+    chosen = settings(config) or settings_for(slices, made.get("preset", "small"))
+    if isinstance(made.get("layer"), dict):
+        made["layer"] = LayerRef.model_validate(made["layer"])
+    return untrained(specs, slices, chosen, name=name, **made)
 
 
 def import_everything() -> None:

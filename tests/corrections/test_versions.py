@@ -82,7 +82,9 @@ def test_a_version_says_what_it_came_from_and_is_a_checkpoint_like_any_other(
         parts="adapters",
         gate=gate(0.8, 0.9),
         training={"seconds": 9},
+        cross_check={"n": 2, "new": False},
     )
+    assert version.cross_check == {"n": 2, "new": False}
     assert (version.number, version.name) == (1, "liver starter v1")
     assert version.parent == START.digest
     assert [sample.digest for sample in version.samples] == [records[0].digest]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_llm4seg.engine.crosscheck import cross_check, learnt_from, parted
+from napari_llm4seg.engine.crosscheck import Outlook, cross_check, learnt_from, outlook, parted
 from napari_llm4seg.engine.finetune import Finetuner, finetune
 from napari_llm4seg.engine.held_back import Item
 from napari_llm4seg.errors import Cancelled, InputError
@@ -44,6 +44,8 @@ def test_slices_that_the_model_has_learnt_from_train_and_are_not_judged() -> Non
     assert {slices.slices[i].digest for i in (0, 1)} < learnt_from(again.checkpoint)
     gate = cross_check(Finetuner(again.checkpoint, LEARNS, "cpu"), slices, folds=2)
     assert [score.name for score in gate.before] == [slices.slices[i].name for i in (2, 3, 4, 5)]
+    assert outlook(again.checkpoint, slices) == Outlook(slices=4, trainings=3, fewest=4)
+    assert outlook(checkpoint(), slices) == Outlook(slices=6, trainings=3, fewest=4)
 
 
 def test_too_few_new_slices_are_one_line() -> None:

@@ -18,6 +18,7 @@ from napari_llm4seg.engine.scores import (
     extent,
     interval,
     of_rows,
+    own_interval,
     pooled,
     stray,
 )
@@ -137,6 +138,8 @@ def test_the_interval_of_up_to_three_slices_is_the_range_over_all_draws() -> Non
 
     assert interval(slices(0.5), slices(0.9)) is None
     assert interval(slices(0.5, 0.5), slices(0.6, 0.8)) == pytest.approx((0.1, 0.3))
+    assert own_interval(slices(0.9)) is None
+    assert own_interval(slices(0.6, 0.8)) == pytest.approx((0.6, 0.8))
     assert interval(slices(0.5, 0.5, 0.5), slices(0.4, 0.8, 0.6)) == pytest.approx((-0.1, 0.3))
     with_empty = interval([*slices(0.5, 0.5), score(0, 0, 0)], [*slices(0.6, 0.8), score(0, 500, 0)])
     assert with_empty == pytest.approx((2 * 600 / 3000 - 0.5, 0.3)), "twice the empty one and once the first at worst"

@@ -17,7 +17,8 @@ import pytest
 from napari_llm4seg.checkpoint import Checkpoint
 from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.errors import LLM4SegError
-from napari_llm4seg.jobs.child import TrainingChild, ended_words, spare_threads
+from napari_llm4seg.jobs.child import TrainingChild, ended_words
+from napari_llm4seg.jobs.machine import spare_threads
 from napari_llm4seg.jobs.trainer import OUT_OF_MEMORY
 from napari_llm4seg.models.inventory import resolve_layer
 
@@ -103,6 +104,38 @@ def test_stop_keeps_the_best_and_cancel_keeps_nothing(owner: Owner, folders: dic
     owner.child.cancel()  # too late for anything, and of no effect on what comes
     owner.child.train(folders["project"], folders["root"] / "after")
     assert owner.until("finished")["what"] == "train"
+
+
+def test_a_cross_check_judges_every_slice_and_writes_nothing(owner: Owner, folders: dict[str, Path]) -> None:
+    owner.child.train(folders["project"], folders["root"] / "judged", config=settings(epochs=2))
+    trained = owner.until("finished")
+    assert trained["cross_check"] == {"slices": 5, "trainings": 3, "fewest": 4}
+    only = trained["train"] + trained["held_back"] + trained["left_out"]
+    owner.seen.clear()
+    owner.child.cross_check(folders["project"], only, config=settings(seconds=60.0))
+    result = owner.until("finished")
+    assert (result["what"], result["gate"]["n"], result["gate"]["new"]) == ("cross_check", 5, False)
+    folds = [(event["number"], event["folds"], event["seconds"]) for event in owner.seen if event["event"] == "fold"]
+    assert folds == [(1, 3, 60.0), (2, 3, 60.0), (3, 3, 60.0)]
+    assert not any(event["event"] == "split" for event in owner.seen), "nothing is held back for good"
+    assert {event["event"] for event in owner.seen} >= {"step", "validated"}
+
+    owner.child.cross_check(folders["project"], only, config=settings(epochs=1_000_000))
+    owner.until("step")
+    owner.child.cancel()
+    assert owner.until("cancelled")["what"] == "cross_check"
+
+    new = {"classes": [{"value": 1, "name": "square"}], "preset": "tiny", "layer": "none", "device": "cpu"}
+    owner.child.cross_check(folders["project"], only, config=settings(parts="all"), new=new)
+    gate = owner.until("finished")["gate"]
+    low, high = gate["dice_interval"]
+    assert gate["new"]
+    assert low <= gate["dice_after"] <= high
+    owner.child.cross_check(folders["project"], only[:3])
+    with pytest.raises(
+        AssertionError, match="needs 4 corrected slices that the model has not learnt from; there are 3"
+    ):
+        owner.until("finished")
 
 
 def test_a_new_model_is_made_too(owner: Owner, folders: dict[str, Path]) -> None:
