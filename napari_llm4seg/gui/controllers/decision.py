@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from napari_llm4seg.config import PredictConfig
+from napari_llm4seg.gui.controllers import verdict
 from napari_llm4seg.gui.controllers.candidate import Fresh, Kept, Preview, rewrite, segment
 from napari_llm4seg.gui.controllers.loading import with_options
 from napari_llm4seg.gui.controllers.ports import ModelSource, Runner
@@ -34,6 +36,8 @@ class Decision:
         Segments the slice on the screen for the preview.
     leave : callable()
         Leaves what was trained before.
+    interrupt : callable()
+        Ends a cross-check under way, as it was decided.
     on_change : callable()
         Something to draw has changed.
 
@@ -57,10 +61,11 @@ class Decision:
         versions: VersionList,
         runner: Runner,
         leave: Callable[[], None],
+        interrupt: Callable[[], None],
         on_change: Callable[[], None],
     ) -> None:
         self._session, self._review, self._models, self._keeper = session, review, models, keeper
-        self._stages, self._versions, self._leave = stages, versions, leave
+        self._stages, self._versions, self._leave, self._interrupt = stages, versions, leave, interrupt
         self.preview = Preview(review, port, models, runner, self._config, on_change)
         self.trained: Trained | None = None
         self.kept: Kept | None = None
@@ -70,6 +75,11 @@ class Decision:
     def gate(self) -> Any:
         """Scores of the slices held back, before and after; None while nothing waits for a decision."""
         return self.trained.facts.get("gate", {}) if self.trained is not None else None
+
+    @property
+    def cross(self) -> Any:
+        """What a cross-check said; empty where there was none."""
+        return self.trained.cross if self.trained is not None else {}
 
     @property
     def parent(self) -> ModelEntry | None:
@@ -96,19 +106,25 @@ class Decision:
         entry = ModelEntry(key=str(out), name="new model", path=out)
         self._stages.run(lambda ctx: self._models.load(entry, device), done, "Loading the new model")
 
+    def crossed(self, cross: Message) -> None:
+        """Take what a cross-check says; a worse model is asked about anew."""
+        if self.trained is not None:
+            self.trained = replace(self.trained, cross=cross)
+            self.armed = False
+
     # ------------------------------------------------------------------ keep
 
     def keep(self) -> None:
         """Make the new model a version, use it, and let it segment the untouched slices; worse: at the second click."""
         trained = self.trained
-        if trained is None or self.kept is not None or not self._stages.idle:
+        if trained is None or self.kept is not None or not self._stages.open:
             return
-        gate = trained.facts.get("gate", {})
-        if gate.get("worse") and not self.armed:
+        doubt = verdict.warning(self.gate, self.cross)
+        if doubt and not self.armed:
             self.armed = True
-            doubt = "is worse" if gate.get("verdict") == "worse" else "may be worse"
-            self._stages.say(Said("warning", f"The new model {doubt} on the slices held back. Keep it all the same?"))
+            self._stages.say(Said("warning", f"The new model {doubt}. Keep it all the same?"))
             return
+        self._interrupt()
         self._stages.message = None
         self._stages.enter("keeping", "writing the new version")
         device = self._session.device
@@ -169,8 +185,9 @@ class Decision:
 
     def roll_back(self) -> None:
         """Forget the new model; where it was kept, go back to the old one and to the mask as it was."""
-        if not self._stages.idle or self.trained is None:
+        if not self._stages.open or self.trained is None:
             return
+        self._interrupt()
         kept, trained, stages = self.kept, self.trained, self._stages
         self._leave()
         if kept is None:

@@ -40,6 +40,7 @@ class ProjectKeeper:
             parts=str(facts.get("training", {}).get("parts", "")),
             gate=facts.get("gate", {}),
             training=facts.get("training", {}),
+            cross_check=trained.cross,
         )
         return self._entry(trained.project, version), version.number
 

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from napari_llm4seg.gui.controllers.cross_check import CrossCheck, takes
 from napari_llm4seg.gui.controllers.decision import Decision
 from napari_llm4seg.gui.controllers.listening import Listening
 from napari_llm4seg.gui.controllers.new_model import NewModel
 from napari_llm4seg.gui.controllers.ports import ModelSource, Runner
-from napari_llm4seg.gui.controllers.retrain_ports import Corrected, Keeper, MakeTrainer
+from napari_llm4seg.gui.controllers.retrain_ports import Corrected, Keeper, MakeTrainer, Message
 from napari_llm4seg.gui.controllers.retrain_state import PARTS, Facts, present
 from napari_llm4seg.gui.controllers.review_ports import ReviewPort
 from napari_llm4seg.gui.controllers.stages import Stages
@@ -61,9 +62,12 @@ class RetrainController:
         stages = self._stages = Stages(session, stages_runner, render)
         versions = self._versions = VersionList(session, review, models, keeper, stages, leave, render)
         decision = self._decision = Decision(
-            session, review, port, models, keeper, stages, versions, preview_runner, leave, render
+            session, review, port, models, keeper, stages, versions, preview_runner, leave, self._interrupt, render
         )
-        self._run = TrainingRun(session, review, keeper, make_trainer, stages, aside, leave, decision.judge, render)
+        run = self._run = TrainingRun(
+            session, review, keeper, make_trainer, stages, aside, leave, decision.judge, self._of_check, render
+        )
+        self._check = CrossCheck(run.training, stages, decision.crossed, render)
         self._new = NewModel(session.settings, layers_runner, render)
         self._listening = Listening()
         self._parts = PARTS[0]
@@ -117,6 +121,13 @@ class RetrainController:
         self._stages.message, self._versions.compared = None, ""
         self._run.forget()
 
+    def _interrupt(self) -> None:
+        """End a cross-check: what it would judge was decided on."""
+        self._check.drop()
+
+    def _of_check(self, event: Message) -> bool:
+        return self._check.hear(event)
+
     # ------------------------------------------------------------------ what a person does
 
     def choose_parts(self, parts: str) -> None:
@@ -143,7 +154,14 @@ class RetrainController:
         self._run.stop()
 
     def cancel(self) -> None:
+        self._check.cancel()
         self._run.cancel()
+
+    def cross_check(self) -> None:
+        """Judge the learning that the new model came of on all corrected slices, each unseen."""
+        trained, shown = self._decision.trained, self._state().verdict
+        if not self._closed and trained is not None and shown is not None and shown.check.enabled:
+            self._check.start(trained)
 
     def keep(self) -> None:
         self._decision.keep()
@@ -171,6 +189,7 @@ class RetrainController:
     def _facts(self) -> Facts:
         entry, stack = self.session.model, self.review.stack
         stages, versions, decision = self._stages, self._versions, self._decision
+        told: Message = dict(decision.trained.facts) if decision.trained is not None else {}
         return Facts(
             parts=self._parts,
             stage=stages.stage,
@@ -187,6 +206,10 @@ class RetrainController:
             progress=stages.progress,
             curve=self.training.curve,
             gate=decision.gate,
+            cross=decision.cross,
+            outlook=told.get("cross_check", {}),
+            in_training=sum(len(told.get(name, ())) for name in ("train", "held_back", "left_out")),
+            check_seconds=takes(told, self.training.part),
             changes=decision.preview.words,
             kept=decision.kept is not None,
             armed=decision.armed,

@@ -25,7 +25,7 @@ class Trainer(Protocol):
 
     @property
     def busy(self) -> str:
-        """What is under way: "load", "warm", "train", "new" or ""."""
+        """What is under way: "load", "warm", "train", "new", "cross_check" or ""."""
 
     def start(self) -> None: ...
 
@@ -53,6 +53,16 @@ class Trainer(Protocol):
         config: Message | None = None,
         name: str = "",
         **made: Any,
+    ) -> None: ...
+
+    def cross_check(
+        self,
+        project: Path,
+        only: list[list[Any]],
+        scans: list[str] | None = None,
+        *,
+        config: Message | None = None,
+        new: Message | None = None,
     ) -> None: ...
 
     def stop(self) -> None: ...
@@ -117,6 +127,8 @@ class Trained:
     facts : dict
         The child's "finished" event.
     project : Project
+    cross : dict
+        What a cross-check said: ``jobs.exchange.judged``; empty where there was none.
     """
 
     out: Path
@@ -125,6 +137,7 @@ class Trained:
     predictor: Any
     facts: Mapping[str, Any] = field(repr=False)
     project: Project = field(repr=False)
+    cross: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Keeper(Protocol):

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from napari_llm4seg.corrections import Version
+from napari_llm4seg.gui.controllers import verdict, words
 from napari_llm4seg.gui.views.abstract.common import ButtonState, Message, ProgressState
 from napari_llm4seg.gui.views.abstract.retrain import CurveState, NewModelState, RetrainState, VerdictState, VersionRow
 
-Stage = Literal["idle", "preparing", "training", "looking", "keeping", "applying", "filing"]
+Stage = Literal["idle", "preparing", "training", "looking", "checking", "keeping", "applying", "filing"]
 PARTS = ("adapters+decoder", "adapters", "all")
 _DOING: dict[Stage, str] = {
     "preparing": "A training is about to start.",
     "training": "A training is running.",
     "looking": "The new model is being loaded.",
+    "checking": "A cross-check is running.",
     "keeping": "The new version is being written.",
     "applying": "The new model is segmenting the untouched slices.",
     "filing": "A version is being loaded.",
@@ -27,7 +29,9 @@ class Facts:
     """Everything that decides what is shown.
 
     ``count`` corrected slices, or ``images``, would train; ``gate`` is None while nothing was trained; ``kept`` says
-    that it was kept already, ``armed`` that a worse one was asked to be kept once.
+    that it was kept already, ``armed`` that a worse one was asked to be kept once. ``cross`` is what a cross-check has
+    said, ``outlook`` what one would take of the ``in_training`` slices that trained or judged, ``check_seconds`` how
+    long.
     """
 
     parts: str = "adapters+decoder"
@@ -47,6 +51,10 @@ class Facts:
     progress: ProgressState | None = None
     curve: CurveState | None = None
     gate: Mapping[str, Any] | None = None
+    cross: Mapping[str, Any] = field(default_factory=dict)
+    outlook: Mapping[str, Any] = field(default_factory=dict)
+    in_training: int = 0
+    check_seconds: float = 0.0
     changes: str = ""
     kept: bool = False
     armed: bool = False
@@ -114,60 +122,64 @@ def _no_model(facts: Facts) -> str:
 
 
 def _verdict(facts: Facts) -> VerdictState:
-    gate = facts.gate or {}
-    worse = bool(gate.get("worse"))
-    idle = facts.stage == "idle"
+    gate, doubt = facts.gate or {}, verdict.warning(facts.gate or {}, facts.cross)
+    free = facts.stage in ("idle", "checking")
     keep = f"Keep as v{facts.next_number}"
     if facts.kept:
         tooltip, keep = "It is kept already.", "Kept"
-    elif worse and not facts.armed:
-        tooltip = "It may be worse, as the slices held back say; a second click keeps it all the same"
+    elif doubt and not facts.armed:
+        tooltip = f"It {doubt}; a second click keeps it all the same"
     else:
         tooltip = "Write it as a new version, use it from now on, and segment the untouched slices with it"
-        keep = f"{keep} all the same" if worse else keep
+        keep = f"{keep} all the same" if doubt else keep
     back = f"Go back to {facts.parent} and to the mask as it was" if facts.kept else "Forget the new model"
     if not facts.parent and facts.kept:
         back = "Put the mask back as it was"
     return VerdictState(
-        lines=figures(gate),
-        words=str(gate.get("trust") or gate.get("words", "")),
-        worse=worse,
+        lines=verdict.lines(gate, facts.cross),
+        words=verdict.trust(gate, facts.cross),
+        worse=bool(doubt),
         changes="" if facts.kept else facts.changes,
-        keep=ButtonState(idle and not facts.kept, tooltip if idle else _DOING[facts.stage], keep),
-        roll_back=ButtonState(idle, back if idle else _DOING[facts.stage], "Roll back"),
+        check=_check(facts),
+        keep=ButtonState(free and not facts.kept, tooltip if free else _DOING[facts.stage], keep),
+        roll_back=ButtonState(free, back if free else _DOING[facts.stage], "Roll back"),
     )
 
 
-def figures(gate: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return Dice and HD95 before and after in words, none where nothing was held back."""
-    n = gate.get("n") or 0
-    if not n:
-        return ()
-    lines = ["Held back: 1 slice" if n == 1 else f"Held back: {n} slices"]
-    before, after = gate.get("dice_before"), gate.get("dice_after")
-    if before is not None and after is not None:
-        lines.append(f"Dice {before:.2f} → {after:.2f}{_between(gate.get('interval'), 2)}")
-    before, after = gate.get("hd95_before"), gate.get("hd95_after")
-    if before is not None and after is not None:
-        unit = {"mm": " mm", "pixel": " px"}.get(str(gate.get("hd95_unit")), "")
-        lines.append(f"HD95 {before:.1f} → {after:.1f}{unit}{_between(gate.get('hd95_interval'), 1)}")
-    # versions that were kept before there were remarks have none
-    return (*lines, *(str(remark).replace("->", "→") for remark in gate.get("remarks", ())))
-
-
-def _between(interval: Sequence[float] | None, digits: int) -> str:
-    """Return the bounds of a difference in brackets, nothing where there are none."""
-    text = f" ({interval[0]:+.{digits}f} to {interval[1]:+.{digits}f})" if interval else ""
-    return text.replace("-", "−")
+def _check(facts: Facts) -> ButtonState:
+    """Return the button of the cross-check; it goes once there is its result, or the decision."""
+    outlook, thing = facts.outlook, "image" if facts.images else "slice"
+    n, fewest, all_of = int(outlook.get("slices", 0)), int(outlook.get("fewest", 0)), facts.in_training
+    if not outlook or facts.cross or facts.kept:
+        return ButtonState(visible=False)
+    enough = n >= fewest
+    many = (f"all {n} {thing}s" if n >= all_of else f"the {n} new {thing}s") if enough else f"all {thing}s"
+    text = f"Check on {many}" + (f" ({words.about(facts.check_seconds)})" if enough else "")
+    if not enough:
+        new_to = f"that {facts.parent} has not learnt from" if facts.parent else "to learn from"
+        why = f"This needs {fewest} corrected {thing}s {new_to}; there {'is' if n == 1 else 'are'} {n}."
+    elif facts.stage != "idle":
+        why = _DOING[facts.stage]
+    else:
+        trainings = int(outlook.get("trainings", 0))
+        why = (
+            f"Train {trainings} times more, each time without some of the {thing}s, and judge those: far surer than "
+            "the few held back. The new model waits unchanged, and you can go on meanwhile"
+        )
+    return ButtonState(enough and facts.stage == "idle", why, text)
 
 
 def _row(version: Version, current: int) -> VersionRow:
     dice, n = version.gate.get("dice_after"), version.gate.get("n") or 0
     score = f"Dice {dice:.2f} ({n})" if dice is not None else "not measured"
+    unseen = version.cross_check.get("dice_after") if version.cross_check.get("new") else None
+    if dice is None and unseen is not None:
+        score = f"Dice {unseen:.2f} ({version.cross_check.get('n')})"
     lines = [
         version.name,
         f"from {version.parent_name or 'nothing'}, {version.parts or 'all'}, {len(version.samples)} slices",
-        *figures(version.gate),
+        *verdict.figures(version.gate),
+        *verdict.crossed(version.cross_check),
         version.created[:16].replace("T", " ") + " UTC",
     ]
     return VersionRow(version.number, version.name, score, version.number == current, "\n".join(lines))

@@ -42,6 +42,11 @@ class Stages:
     def idle(self) -> bool:
         return self.stage == "idle"
 
+    @property
+    def open(self) -> bool:
+        """Whether a new model can be kept or rolled back: a cross-check hinders neither."""
+        return self.stage in ("idle", "checking")
+
     def close(self) -> None:
         """Stop what is under way; no job is answered any more."""
         self._closed = True

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from napari_llm4seg.config import FinetuneConfig
 from napari_llm4seg.gui.controllers import words
+from napari_llm4seg.gui.controllers.course import Course
 from napari_llm4seg.gui.controllers.projects import Project
 from napari_llm4seg.gui.controllers.retrain_ports import Corrected, MakeTrainer, Message, Trainer
 from napari_llm4seg.gui.controllers.review_ports import Classes
@@ -34,6 +34,12 @@ class Training:
     ----------
     curve : CurveState or None
         Of the training that runs, or ran last.
+    course : Course
+        Of the same.
+    part : float
+        What of it was done when a person ended it; 1 where nobody did.
+    checking : bool
+        Whether what the process tells is of a cross-check.
     """
 
     def __init__(
@@ -47,7 +53,8 @@ class Training:
         self._trainer: Trainer | None = None
         self._loaded: tuple[str, str] | None = None
         self._warmed: object = None
-        self._cold = False
+        self._cold = self.checking = False
+        self._asked: tuple[Path | None, Message] = (None, {})
         self.clear()
 
     def clear(self) -> None:
@@ -55,10 +62,7 @@ class Training:
         self.curve: CurveState | None = None
         self._loss: list[tuple[float, float]] = []
         self._score: list[tuple[float, float]] = []
-        self._event: Message = {}
-        self._left: tuple[float, float] | None = None
-        self._limit: float | None = None
-        self._began = time.monotonic()
+        self.course, self.part = Course(), 1.0
 
     def close(self) -> None:
         """End the process; takes a moment."""
@@ -91,14 +95,31 @@ class Training:
         """
         trainer = self._anew()
         self._load(trainer, model)
-        config = FinetuneConfig.quick(parts)
-        trainer.train(project.store.folder, out, self._review.scans(), config=config.model_dump(mode="json"))
+        scans, config = self._review.scans(), FinetuneConfig.quick(parts).model_dump(mode="json")
+        self._asked = model, {"scans": scans, "config": config}
+        trainer.train(project.store.folder, out, scans, config=config)
 
     def begin_new(self, project: Project, out: Path, classes: Classes, name: str, made: Message) -> None:
         """Train a new model of ``classes`` on what was corrected; ``made`` is for ``from_scratch``."""
         specs = [{"value": value, "name": title, "colour": colour} for value, title, colour in classes]
-        how = {**made, "device": self._session.device}
-        self._anew().train_new(project.store.folder, out, specs, self._review.scans(), name=name, **how)
+        how, scans = {**made, "device": self._session.device}, self._review.scans()
+        self._asked = None, {"scans": scans, "new": {"classes": specs, **how}}
+        self._anew().train_new(project.store.folder, out, specs, scans, name=name, **how)
+
+    def cross_check(self, project: Project, only: list[list[Any]]) -> None:
+        """Judge the corrections ``only`` (their keys) as the last training was done, each without it.
+
+        Raises
+        ------
+        LLM4SegError
+            If the process cannot be started.
+        """
+        model, how = self._asked
+        self._cold, trainer = False, self._ready()
+        if model is not None:
+            self._load(trainer, model)
+        trainer.cross_check(project.store.folder, only, **how)
+        self.checking = True
 
     def _anew(self) -> Trainer:
         self.clear()
@@ -106,6 +127,7 @@ class Training:
         return self._ready()
 
     def stop(self) -> None:
+        self.part = max(0.05, self.course.fraction)
         if self._trainer is not None:
             self._trainer.stop()
 
@@ -115,16 +137,8 @@ class Training:
 
     def progress(self) -> ProgressState:
         """Return how far the training is."""
-        event = self._event
-        now = time.monotonic()
-        fraction, lefts = float(event.get("fraction", 0.0)), []
-        if self._left is not None:
-            lefts.append(self._left[0] - (now - self._left[1]))
-        if self._limit is not None:  # whichever ends it first
-            fraction = max(fraction, min(1.0, (now - self._began) / self._limit))
-            lefts.append(self._limit - (now - self._began))
-        text = f"epoch {event.get('epoch', 0)}" + (words.left(max(0.0, min(lefts))) if lefts else "")
-        return ProgressState(round(_STEPS * fraction), _STEPS, text)
+        course = self.course
+        return ProgressState(round(_STEPS * course.fraction), _STEPS, f"epoch {course.epoch}{words.left(course.left)}")
 
     def _ready(self) -> Trainer:
         if self._trainer is None:
@@ -140,26 +154,26 @@ class Training:
 
     def _hear(self, event: Message) -> None:
         kind = event.get("event")
-        if kind == "step":
-            self._event = event
-            self._loss.append((float(event["epoch"]), float(event["loss"])))
-        elif kind == "validated":
-            self._event = event
-            if event.get("score") is not None:
-                self._score.append((float(event["epoch"]), float(event["score"])))
-            left = event.get("seconds_left")
-            self._left = (float(left), time.monotonic()) if left is not None else None
-        elif kind == "split":
-            self._began, self._limit = time.monotonic(), event.get("seconds")
+        if kind == "split":
+            self.course.begin(event.get("seconds"))
+        elif kind in ("step", "validated") and not self.checking:
+            self._follow(event)
         elif kind == "died":
             self._cold, self._warmed = True, None
         elif kind == "failed" and event.get("what") == "load":
             self._loaded = self._warmed = None
-        if kind in ("step", "validated"):
-            self.curve = CurveState(tuple(self._loss), tuple(self._score))
         self._on_event(event)
         if kind == "finished" and event.get("what") in ("load", "warm"):
             self._warm_again()
+
+    def _follow(self, event: Message) -> None:
+        """Take note of a step or a validation."""
+        self.course.hear(event)
+        if event["event"] == "step":
+            self._loss.append((float(event["epoch"]), float(event["loss"])))
+        elif event.get("score") is not None:
+            self._score.append((float(event["epoch"]), float(event["score"])))
+        self.curve = CurveState(tuple(self._loss), tuple(self._score))
 
     def _warm_again(self) -> None:
         """What was corrected while the process was busy with its warming is warmed now."""

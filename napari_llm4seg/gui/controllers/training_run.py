@@ -34,6 +34,8 @@ class TrainingRun:
         Leaves what was trained before.
     on_trained : callable(dict, parent)
         Gets the process's "finished" event and the model that was trained further.
+    on_check : callable(dict) -> bool
+        Gets every event of the process, and says whether it is of a cross-check.
     on_change : callable()
         Something to draw has changed.
 
@@ -52,10 +54,11 @@ class TrainingRun:
         aside: Callable[[Callable[[], None]], Any],
         leave: Callable[[], None],
         on_trained: Callable[[Message, Parent], None],
+        on_check: Callable[[Message], bool],
         on_change: Callable[[], None],
     ) -> None:
         self._review, self._keeper, self._stages, self._aside = review, keeper, stages, aside
-        self._leave, self._on_trained, self._on_change = leave, on_trained, on_change
+        self._leave, self._on_trained, self._on_check, self._on_change = leave, on_trained, on_check, on_change
         self.training = Training(session, review, make_trainer, self._told)
         self._room: tempfile.TemporaryDirectory[str] | None = None
         self._parent: Parent = (None, None)
@@ -138,6 +141,8 @@ class TrainingRun:
     def _told(self, event: Message) -> None:
         """Hear the process that trains."""
         if self._closed:
+            return
+        if self._on_check(event) and event.get("event") != "died":
             return
         kind, what, stages = event.get("event"), str(event.get("what", "")), self._stages
         trains, under_way = what in ("train", "new"), stages.stage == "training"

@@ -22,6 +22,13 @@ def duration(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
+def about(seconds: float) -> str:
+    """Return an estimate as "about 45 s" or "about 3 min"."""
+    if seconds < 57.5:
+        return f"about {max(5, 5 * round(seconds / 5))} s"
+    return f"about {max(1, round(seconds / 60))} min"
+
+
 def left(seconds: float | None) -> str:
     """Return the remaining time as " · 12 s left", or nothing while it is not known or below a second."""
     return "" if seconds is None or seconds < 1 else f" · {duration(round(seconds))} left".replace(".0 s", " s")

@@ -99,14 +99,17 @@ class RetrainSection(QWidget):
         rows = QVBoxLayout(self.verdict)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(2)
-        # how many slices, Dice, HD95, and what else is to be known of them
-        self.figures = tuple(Line() for _ in range(5))
+        # how many slices, Dice, HD95, what else is to be known of them, and those held back beside a cross-check
+        self.figures = tuple(Line() for _ in range(6))
         for line in self.figures:
             rows.addWidget(line)
         self.trust = wrapped()
         self.changes = Line()
         rows.addWidget(self.trust)
         rows.addWidget(self.changes)
+        self.check_button = button("Check on all slices", "")
+        rows.addWidget(self.check_button)
+        self.check_button.clicked.connect(lambda: self._do("cross_check"))
         self.keep_button, self.back_button = button("Keep", ""), button("Roll back", "")
         row = QHBoxLayout()
         row.addWidget(self.keep_button)
@@ -141,6 +144,7 @@ class RetrainSection(QWidget):
             line.show_text(verdict.lines[at] if at < len(verdict.lines) else "")
         show_words(self.trust, f"⚠ {verdict.words}" if verdict.worse else verdict.words)
         self.changes.show_text(verdict.changes)
+        show_button(self.check_button, verdict.check)
         show_button(self.keep_button, verdict.keep)
         show_button(self.back_button, verdict.roll_back)
 

@@ -36,6 +36,7 @@ VERDICT = VerdictState(
     lines=("Held back: 2 slices", "Dice 0.84 → 0.91 (+0.02 to +0.11)", "HD95 5.1 → 3.2 mm"),
     words="Better, on few slices: a rough idea.",
     changes="In slice 4: +120 and −8 pixels",
+    check=ButtonState(True, "", "Check on all 12 slices (about 55 s)"),
     keep=ButtonState(True, "", "Keep as v2"),
     roll_back=ButtonState(True, "", "Roll back"),
 )
@@ -101,11 +102,14 @@ def test_clicks_reach_the_controller(section, qtbot, monkeypatch):
     click(qtbot, widget.stop_button)
     click(qtbot, widget.cancel_button)
     widget.show_state(replace(READY, verdict=VERDICT, message=Message("info", "Kept.")))
+    click(qtbot, widget.check_button)
     click(qtbot, widget.keep_button)
     click(qtbot, widget.back_button)
-    assert actions.asked == [("stop",), ("cancel",), ("keep",), ("roll_back",)]
+    assert actions.asked == [("stop",), ("cancel",), ("cross_check",), ("keep",), ("roll_back",)]
     assert widget.message.isVisible()
     assert not widget.stop_button.isVisible()
+    widget.show_state(replace(READY, verdict=replace(VERDICT, check=ButtonState(visible=False))))
+    assert not widget.check_button.isVisible()
 
 
 def test_what_a_new_model_is_made_of_is_chosen_below_its_button(section, qtbot):

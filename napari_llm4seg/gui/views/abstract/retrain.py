@@ -20,12 +20,16 @@ class CurveState:
 
 @dataclass(frozen=True)
 class VerdictState:
-    """What held-back slices say: ``lines`` are figures, ``words`` the verdict with how far it can be trusted."""
+    """What held-back slices, or a cross-check, say: ``lines`` are figures, ``words`` how far they can be trusted.
+
+    ``check`` starts a cross-check.
+    """
 
     lines: tuple[str, ...] = ()
     words: str = ""
     worse: bool = False
     changes: str = ""
+    check: ButtonState = field(default_factory=lambda: ButtonState(visible=False))
     keep: ButtonState = field(default_factory=ButtonState)
     roll_back: ButtonState = field(default_factory=ButtonState)
 
@@ -100,6 +104,9 @@ class RetrainActions(Protocol):
         """End the training now and keep its best weights."""
 
     def cancel(self) -> None: ...
+
+    def cross_check(self) -> None:
+        """Judge all corrected slices, each by a training without it."""
 
     def keep(self) -> None: ...
 
