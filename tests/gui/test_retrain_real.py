@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from napari_llm4seg.checkpoint import Checkpoint
-from napari_llm4seg.config import BackboneConfig, Card, CheckpointConfig, ClassSpec, ModelConfig, PreprocessConfig
+from napari_llm4seg.config import (
+    BackboneConfig,
+    Card,
+    CheckpointConfig,
+    ClassSpec,
+    FinetuneConfig,
+    FitConfig,
+    ModelConfig,
+    PreprocessConfig,
+)
 from napari_llm4seg.gui.controllers.keeping import ProjectKeeper
 from napari_llm4seg.gui.controllers.retrain import RetrainController
 from napari_llm4seg.gui.layers import volume_from_layer
@@ -95,7 +104,32 @@ class Room:
         self.bench.controller.close()
 
 
-def test_train_kill_train_again_keep_roll_back_and_begin_anew(fakes, correct_bench, start):
+def cross_checked(room, monkeypatch):
+    """Train further on four slices, and have the learning judged on all of them; the decision stays as it was."""
+    controller, view = room.controller, room.view
+    room.bench.viewer.dims.set_current_step(0, 5)
+    room.bench.controller.confirm()
+    room.bench.written()
+    room.bench.controller._render()
+    short = FinetuneConfig(parts="all", fit=FitConfig(epochs=2, batch=2, validate_every=1), seconds=None, variants=2)
+    monkeypatch.setattr(FinetuneConfig, "quick", classmethod(lambda cls, parts: short))
+    controller.retrain()
+    room.until(lambda: not view.state.busy)
+    assert view.state.verdict.check.text.startswith("Check on all 4 slices (about "), view.state.message
+    controller.cross_check()
+    said = set()
+
+    def over():
+        said.add(view.state.progress.text if view.state.progress else "")
+        return not view.state.busy
+
+    room.until(over)
+    assert view.state.verdict.lines[0] == "All 4 slices, each judged unseen", view.state.message
+    assert any(text.startswith("cross-check 3 of 3 · epoch ") for text in said)
+    controller.roll_back()
+
+
+def test_train_kill_train_again_keep_roll_back_and_begin_anew(fakes, correct_bench, start, monkeypatch):
     room = Room(fakes, correct_bench, start)
     bench, controller, view, children = room.bench, room.controller, room.view, room.children
     wanted, until = room.wanted, room.until
@@ -132,11 +166,17 @@ def test_train_kill_train_again_keep_roll_back_and_begin_anew(fakes, correct_ben
         assert np.array_equal(layer.data, before)
         assert wanted[-1][0] == start
         assert entry.path.is_dir(), "the version stays"
+        cross_checked(room, monkeypatch)
         controller.new_model("abdomen")
         until(lambda: view.state.curve is not None)
         controller.stop()
         until(lambda: not view.state.busy)
         assert view.state.verdict is not None, view.state.message
+        controller.cross_check()
+        until(lambda: view.state.progress.text.startswith("cross-check 1 of "))
+        controller.cancel()
+        until(lambda: not view.state.busy)
+        assert "cross-check was stopped" in view.state.message.text
         controller.keep()
         entry, predictor = wanted[-1]
         assert [spec.name for spec in predictor.checkpoint.config.model.classes] == ["liver", "spleen"]
