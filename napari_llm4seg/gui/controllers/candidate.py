@@ -30,12 +30,15 @@ class Kept:
     number : int
     written : Rewritten or None
         What its mask replaced.
+    before : (ModelEntry, predictor), or (None, None)
+        What was in use when it was kept: where a new model, which has no parent, goes back to.
     """
 
     trained: Trained
     entry: ModelEntry
     number: int
     written: Rewritten | None = None
+    before: tuple[ModelEntry | None, Any] = (None, None)
 
 
 @dataclass
@@ -136,7 +139,8 @@ class Preview:
     def _say(self, z: int) -> None:
         added, taken = self._seen[z]
         where = "here" if self._review.stack is not None and len(self._review.stack) == 1 else f"in slice {z}"
-        self.words = f"{where.capitalize()}: +{added} and −{taken} pixels" if added or taken else f"No change {where}"
+        changed = f"+{added} (blue) and −{taken} pixels (orange)"
+        self.words = f"{where.capitalize()}: {changed}" if added or taken else f"No change {where}"
 
 
 def segment(

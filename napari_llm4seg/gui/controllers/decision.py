@@ -136,7 +136,7 @@ class Decision:
         def done(made: tuple[ModelEntry, int, Any, Any]) -> None:
             entry, number, predictor, listed = made
             self._versions.take(listed)
-            self.kept = Kept(trained, entry, number)
+            self.kept = Kept(trained, entry, number, before=(self._session.model, self._session.predictor))
             self.preview.end()
             self._stages.end(Said("info", f"Kept as '{entry.name}'."))
             self._session.model_wanted.emit(entry, predictor)
@@ -195,18 +195,17 @@ class Decision:
             return
         back = kept.written.undo() if kept.written is not None else 0
         self._review.model_wrote()
-        if trained.parent is not None:
-            self._session.model_wanted.emit(trained.parent, trained.parent_predictor)
-        number = self._versions.number_of(_digest(trained))
-        restored = f" and {back} slices are as they were" if back else ""
-        name = trained.parent.name if trained.parent is not None else "no model"
-        said = Said("info", f"Back at {name}{restored}. '{kept.entry.name}' stays among the versions.")
+        before, predictor = (trained.parent, trained.parent_predictor) if trained.parent is not None else kept.before
+        if before is not None:
+            self._session.model_wanted.emit(before, predictor)
+        number = self._versions.number_of(_digest(predictor))
+        restored = f", and {back} slices are as they were" if back else ""
+        name = f"'{before.name}' is in use again" if before is not None else "The new model was taken out"
+        said = Said("info", f"{name}{restored}. '{kept.entry.name}' stays among the versions.")
         self._versions.file(
             lambda: self._keeper.use(trained.project, number), lambda _: stages.say(said), "Rolling back"
         )
 
 
-def _digest(trained: Trained) -> str:
-    """Return the digest of what was trained from."""
-    predictor = trained.parent_predictor
+def _digest(predictor: Any) -> str:
     return str(predictor.checkpoint.digest) if predictor is not None else ""

@@ -71,7 +71,7 @@ class VersionList(Section):
         self.setVisible(bool(rows))
         self._enabled = enabled
         current = next((row for row in rows if row.current), None)
-        self.summary.show_text(f"{len(rows)} · in use: {current.name if current else 'the first model'}")
+        self.summary.show_text(f"{len(rows)} · {f'in use: {current.name}' if current else 'none in use'}")
         if rows != self._rows:
             self._rows = rows
             chosen = set(self._numbers())

@@ -94,7 +94,7 @@ def test_before_and_after_are_shown_with_what_changes_here(room):
     grid = room.bench.scan.data[1] / 255 > 0.5
     added = int((grid & (before[1] == 0)).sum())
     assert np.array_equal(change.data[1] == 1, grid & (before[1] == 0))
-    assert verdict.changes == f"In slice 1: +{added} and −0 pixels"
+    assert verdict.changes == f"In slice 1: +{added} (blue) and −0 pixels (orange)"
     assert [choice.label for choice in room.bench.state.masks] == [layer.name], "it is no mask to correct"
     assert room.bench.viewer.layers.selection.active is not change
     room.bench.viewer.dims.set_current_step(0, 0)
@@ -285,8 +285,11 @@ def test_a_new_model_is_trained_from_the_classes_of_the_mask(room):
     room.controller.keep()
     assert room.session.model.name == "liver v1"
     assert not np.array_equal(layer.data, before)
+    assert room.session.model != room.start
     room.controller.roll_back()
     assert np.array_equal(layer.data, before)
+    assert room.session.model == room.start, "what was in use before the new model"
+    assert f"'{room.start.name}' is in use again" in room.state.message.text
 
 
 def test_versions_are_used_renamed_and_compared(room):
