@@ -126,6 +126,23 @@ def replacing_folder(path: Path, marker: str | None = None) -> Iterator[Path]:
                 shutil.rmtree(aside, ignore_errors=True)
 
 
+def check_place(path: Path) -> None:
+    """Say now that ``path`` could not be written, rather than after the work whose result it is to hold.
+
+    Nothing is left behind: a folder is made and removed where the first missing one would come to lie.
+
+    Raises
+    ------
+    InputError
+        If the disk refuses: read-only, not permitted, a file where a folder is needed.
+    """
+    there = next(parent for parent in Path(os.path.abspath(path)).parents if parent.exists())
+    probe = there / f".{secrets.token_hex(8)}"
+    with writing(path):
+        probe.mkdir()
+        probe.rmdir()
+
+
 def _open_up(path: Path, usual: int) -> None:
     """Give ``path`` the access of a new folder's content; what is linked also belongs to another folder."""
     if path.is_dir():

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from napari_llm4seg.errors import InputError
-from napari_llm4seg.files import cache_folder, read_json, replacing, replacing_folder, sha256, sync_tree, write_text
+from napari_llm4seg.files import (
+    cache_folder,
+    check_place,
+    read_json,
+    replacing,
+    replacing_folder,
+    sha256,
+    sync_tree,
+    write_text,
+)
 
 
 class Killed(BaseException):
@@ -142,6 +151,23 @@ def test_places_that_cannot_be_are_one_line(tmp_path: Path) -> None:
         pass
     with pytest.raises(InputError, match="is a folder"):
         write_text(tmp_path, "x")
+
+
+def test_a_place_is_tried_before_the_work_and_nothing_stays_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_place(tmp_path / "a" / "b" / "new")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=r"cannot be written.*Choose another place"):
+        check_place(tmp_path / "file" / "new")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(InputError, match="new' cannot be written: Permission denied"):
+        check_place(tmp_path / "new")
 
 
 def test_the_present_folder_can_be_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +11,11 @@ import typer
 from napari_llm4seg.cli.console import Device, Json, ProgressLine, WrongUse, duration, guarded, line, print_json
 from napari_llm4seg.cli.predictor import Model, default_model
 from napari_llm4seg.errors import InputError
+from napari_llm4seg.files import check_place
 
 if TYPE_CHECKING:
     from napari_llm4seg.checkpoint import Checkpoint
-    from napari_llm4seg.config import FinetuneConfig
+    from napari_llm4seg.config import ClassSpec, FinetuneConfig
     from napari_llm4seg.corrections import SampleStore
     from napari_llm4seg.engine.corrections import Corrections
     from napari_llm4seg.engine.finetune import Finetuned, Finetuner
@@ -120,6 +121,7 @@ def check_use(model: str | None, parts: str | None, scratch: bool, classes: str 
         raise WrongUse("--classes names those of a new model; give --from-scratch too.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"'{out}' already holds something; choose a new folder, so that nothing is lost.")
+    check_place(out)
 
 
 def check_new(scratch: bool, made: dict[str, str | None]) -> None:
@@ -138,9 +140,15 @@ def open_project(folder: Path) -> SampleStore | None:
     A project that a viewer is writing into is opened for reading alone.
     """
     from napari_llm4seg.corrections import SampleStore
+    from napari_llm4seg.corrections.manifest import PROJECT
 
     if (folder / "images").is_dir() and (folder / "masks").is_dir():
         return None
+    if not (folder / PROJECT).is_file():
+        raise InputError(
+            f"'{folder}' is no project of corrections and has no images/ and masks/ either. The tooltip of Project in "
+            "Correct & Retrain says where a scan's own project lies."
+        )
     try:
         return SampleStore.open(folder)
     except InputError:
@@ -151,7 +159,8 @@ def locking(store: SampleStore | None) -> Callable[[Corrections, Corrections], N
     """Return what locks the slices held back, in a project that can be written."""
 
     def lock(train: Corrections, held: Corrections) -> None:
-        line(f"{len(train)} slices train, {len(held)} are held back")
+        none = "none is held back to judge by; --hold-back 0.2 keeps a fifth"
+        line(f"{len(train)} slices train, " + (f"{len(held)} held back to judge by" if len(held) else none))
         if store is None or not len(held):
             return
         if store.read_only:
@@ -191,8 +200,28 @@ def new_one(
     named = classes_of(classes.split(",")) if classes is not None else store.classes if store else ()
     if not named:
         raise WrongUse("--from-scratch needs --classes, such as --classes liver,spleen.")
+    for doubt in class_doubts(named, store.classes if store else (), slices):
+        line(f"Warning: {doubt}")
     config = configured(settings_for(slices, made.get("preset", "small")), settings)
     return untrained(named, slices, config, **made)
+
+
+def class_doubts(named: Sequence[ClassSpec], known: Sequence[ClassSpec], slices: Corrections) -> list[str]:
+    """Return what about a new model's classes may not be meant, as the project and its slices have others."""
+    names = {spec.value: spec.name for spec in known}
+    found = [
+        f"the project calls label {spec.value} {names[spec.value]}, the new model {spec.name}."
+        for spec in named
+        if names.get(spec.value, spec.name) != spec.name
+    ]
+    values = sorted(frozenset().union(*(each.values for each in slices.slices)))
+    if len(named) == 1 and len(values) > 1:
+        labels = f"{', '.join(map(str, values[:-1]))} and {values[-1]}"
+        found.append(f"labels {labels} all count as {named[0].name}, the only class.")
+    absent = [spec.name for spec in named if not (values if len(named) == 1 else spec.value in values)]
+    if absent:
+        found.append(f"no corrected slice holds {' or '.join(absent)}, which cannot be learnt from them.")
+    return found
 
 
 def cross_checked(tuner: Finetuner, slices: Corrections, tell: Callable[[Event], None]) -> Gate:

@@ -68,6 +68,11 @@ class Correction:
         """Number of pixels that are annotated as something but background."""
         return int(np.count_nonzero(~self._unknown & (self.labels != 0)))
 
+    @cached_property
+    def values(self) -> frozenset[int]:
+        """Label values that are annotated, without the background's 0."""
+        return frozenset(int(value) for value in np.unique(self.labels[~self._unknown])) - {0}
+
     @property
     def _unknown(self) -> Array:
         return np.asarray(self.labels == (65535 if self.labels.dtype == np.uint16 else IGNORE))

@@ -181,7 +181,7 @@ class Finetuner:
         facts["precision"] = self._precise(config.fit, config.mixed).precision
         checkpoint = self._as_checkpoint(result, facts, name)
         after, labels_after = judge(Predictor(checkpoint, self.device), held, cancel) if len(held) else ([], [])
-        gate = compare(before, after)
+        gate = compare(before, after, wanted=config.hold_back > 0)
         return Finetuned(
             with_scores(checkpoint, gate),
             gate,

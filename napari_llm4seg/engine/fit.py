@@ -80,11 +80,11 @@ def make_fabric(config: FitConfig, device: str = "auto", devices: int = 1, num_n
     if config.precision == "fp16" and (accelerator in ("cpu", "mps") or not torch.cuda.is_available()):
         raise DeviceError("fit.precision fp16 needs CUDA; use bf16 or 32 here.")
     chosen = devices if named[3] is None else [int(named[3])]
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces precisions and every process
     strategy: Any = "auto"
     if devices * num_nodes > 1:
         from lightning_fabric.strategies import DDPStrategy
 
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every process
         strategy = DDPStrategy(broadcast_buffers=False)  # batch statistics are the same everywhere already
     try:
         fabric = Fabric(

@@ -33,12 +33,15 @@ class Gate:
     before, after : tuple of Score, of the same slices in the same order
     low, high : bounds of the difference of Dice (after less before), None with fewer than two slices that hold a class
         See ``scores.interval``.
+    wanted : bool
+        Whether slices were to be held back at all.
     """
 
     before: tuple[Score, ...]
     after: tuple[Score, ...]
     low: float | None
     high: float | None
+    wanted: bool = True
 
     @property
     def n(self) -> int:
@@ -107,6 +110,8 @@ class Gate:
 
     def trust(self) -> str:
         """Return the verdict and how far it can be trusted, for a person to read beside the figures."""
+        if not self.n and not self.wanted:
+            return "Not measured: every corrected slice trained. Look at the result before you keep it."
         if not self.n:
             return (
                 f"Not measured: no corrected slice was held back. With {FEWEST} or more corrected slices that are no "
@@ -183,9 +188,9 @@ class Gate:
         }
 
 
-def compare(before: Sequence[Score], after: Sequence[Score], seed: int = 0) -> Gate:
-    """Return the gate of scores of the same slices in the same order."""
+def compare(before: Sequence[Score], after: Sequence[Score], seed: int = 0, *, wanted: bool = True) -> Gate:
+    """Return the gate of scores of the same slices in the same order; ``wanted`` as in ``Gate``."""
     if [score.name for score in before] != [score.name for score in after]:
         raise ValueError("before and after are of other slices")
     low, high = scores.interval(before, after, seed) or (None, None)
-    return Gate(tuple(before), tuple(after), low, high)
+    return Gate(tuple(before), tuple(after), low, high, wanted)

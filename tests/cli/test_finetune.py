@@ -10,10 +10,13 @@ import torch
 from PIL import Image
 
 from napari_llm4seg.checkpoint import Checkpoint
+from napari_llm4seg.cli.finetune import class_doubts
 from napari_llm4seg.config import BackboneConfig, Card, CheckpointConfig, ModelConfig, PreprocessConfig
 from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.engine import finetune as engine
+from napari_llm4seg.engine.corrections import Correction, Corrections
 from napari_llm4seg.engine.scores import Score
+from napari_llm4seg.engine.scratch import classes_of
 from napari_llm4seg.metrics import dice
 from napari_llm4seg.models.build import build_network
 from napari_llm4seg.predict import Predictor
@@ -188,7 +191,10 @@ def test_nothing_is_overwritten_and_bad_samples_are_said(llm4seg, everywhere, di
     answer = llm4seg("finetune", "--model", everywhere, "--samples", discs, "-o", taken)
     assert (answer.status, "choose a new folder" in answer.err) == (1, True)
     answer = llm4seg("finetune", "--model", everywhere, "--samples", taken, "-o", tmp_path / "new")
-    assert (answer.status, "is no project of corrections" in answer.err) == (1, True)
+    assert (answer.status, "has no images/ and masks/ either" in answer.err) == (1, True)
+    nowhere = taken / "notes.txt" / "new"
+    answer = llm4seg("finetune", "--model", everywhere, "--samples", discs, *QUICK, "-o", nowhere)
+    assert (answer.status, "cannot be written" in answer.err, "train" in answer.err) == (1, True, False), answer.err
     answer = llm4seg("finetune", "--model", everywhere, "--parts", "adapters", "--samples", discs, *QUICK, "-o", "new")
     assert (answer.status, "no adapters to train" in answer.err) == (1, True)
     for path in (discs / "masks").iterdir():
@@ -196,3 +202,23 @@ def test_nothing_is_overwritten_and_bad_samples_are_said(llm4seg, everywhere, di
     answer = llm4seg("finetune", "--model", everywhere, "--samples", discs, *QUICK, "-o", tmp_path / "new")
     assert answer.status == 1
     assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_a_new_models_classes_that_may_not_be_meant_are_told_before_it_is_trained() -> None:
+    def annotated(*values: int) -> Corrections:
+        image, labels = np.zeros((1, 1, 5), np.uint8), np.zeros((1, 5), np.uint8)
+        labels[0, : len(values) + 1] = 255, *values
+        return Corrections((Correction(image, labels, "a"),))
+
+    liver, both = classes_of(["liver"]), classes_of(["liver", "spleen"])
+    assert class_doubts(liver, liver, annotated(1)) == []
+    assert class_doubts(both, (), annotated(1, 2)) == []
+    assert class_doubts(classes_of(["livr"]), liver, annotated(1)) == [
+        "the project calls label 1 liver, the new model livr."
+    ]
+    assert class_doubts(liver, both, annotated(1, 2, 3)) == ["labels 1, 2 and 3 all count as liver, the only class."]
+    for named, words in ((liver, "liver"), (both, "liver or spleen")):
+        assert class_doubts(named, (), annotated()) == [
+            f"no corrected slice holds {words}, which cannot be learnt from them."
+        ]
+    assert "holds spleen," in class_doubts(both, both, annotated(1))[0]

@@ -89,6 +89,13 @@ def test_a_stray_pixel_in_a_slice_that_lacks_the_class_is_no_alarm() -> None:
     assert not gate.worse
 
 
+def test_where_none_was_to_be_held_back_more_slices_are_not_said_to_help() -> None:
+    assert "With 4 or more corrected slices" in compare([], []).trust()
+    assert compare([], [], wanted=False).trust() == (
+        "Not measured: every corrected slice trained. Look at the result before you keep it."
+    )
+
+
 def test_one_slice_has_no_interval_and_says_so() -> None:
     gate = compare(scores(0.8), scores(0.9))
     assert gate.low is None
