@@ -187,7 +187,7 @@ def blank(
     torch.manual_seed(seed)
     card = Card(
         name=name,
-        modality=modality or "unknown",
+        modality=modality or ("CT" if preprocess.intensity == "window" else "unknown"),
         task=", ".join(spec.name for spec in classes),
         training_data=f"{len(slices)} slices annotated by the person who trained it, {made}",
         restrictions="Research use. Not a medical device. Trained on a handful of slices.",

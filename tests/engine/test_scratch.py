@@ -40,6 +40,8 @@ def test_ct_is_windowed_pictures_are_left_and_the_rest_is_stretched() -> None:
     rng = np.random.default_rng(0)
     ct = preprocessing(slices(rng.integers(-1024, 900, (1, 40, 60)).astype(np.int16)))
     assert (ct.intensity, ct.window) == ("window", (-160.0, 240.0))
+    cut = slices(rng.integers(-1024, 900, (1, 40, 60)).astype(np.int16))
+    assert blank(classes_of(["liver"]), cut, layer=None).config.card.modality == "CT"
     said = preprocessing(slices(rng.integers(0, 900, (1, 40, 60)).astype(np.int16)), "CT")
     assert said.intensity == "window"
     mri = preprocessing(slices(rng.integers(0, 900, (1, 40, 60)).astype(np.int16)), "MR")
