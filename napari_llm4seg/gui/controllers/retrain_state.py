@@ -137,7 +137,7 @@ def _verdict(facts: Facts) -> VerdictState:
         back = "Put the mask back as it was"
     return VerdictState(
         lines=verdict.lines(gate, facts.cross),
-        words=verdict.trust(gate, facts.cross),
+        words=verdict.trust(gate, facts.cross, new=not facts.parent),
         worse=bool(doubt),
         changes="" if facts.kept else facts.changes,
         check=_check(facts),

@@ -163,7 +163,7 @@ class Training:
         elif kind == "failed" and event.get("what") == "load":
             self._loaded = self._warmed = None
         self._on_event(event)
-        if kind == "finished" and event.get("what") in ("load", "warm"):
+        if kind == "finished" and event.get("what") in ("load", "warm", "cross_check"):
             self._warm_again()
 
     def _follow(self, event: Message) -> None:

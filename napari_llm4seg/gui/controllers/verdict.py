@@ -36,9 +36,14 @@ def _withdrawn(gate: Scores, cross: Scores) -> bool:
     return may_be_chance and _weighs(cross) and not cross.get("worse")
 
 
-def trust(gate: Scores, cross: Scores) -> str:
-    """Return the verdict and how far it can be trusted; the cross-check's where there was one."""
+def trust(gate: Scores, cross: Scores, new: bool = False) -> str:
+    """Return the verdict and how far it can be trusted; the cross-check's where there was one.
+
+    ``new`` says that a model was trained from nothing: it holds no slices back of its own accord.
+    """
     held = str(gate.get("trust") or gate.get("words", ""))
+    if new and not gate.get("n"):
+        held = "Not measured: a new model learns from every corrected slice. Look at the result before you keep it."
     if not cross:
         return held
     if cross.get("new"):

@@ -169,6 +169,7 @@ def test_a_new_model_gets_a_dice_of_slices_it_did_not_see(room):
     none = {"n": 0, "worse": False, "verdict": "not measured", "words": "Not measured."}
     room.trainer.finish(none, **{**TOLD, "train": KEYS, "held_back": [], "left_out": [], "seconds": 61.0})
     assert room.state.verdict.check.text == "Check on all 5 slices (about 3 min)"
+    assert room.state.verdict.words.startswith("Not measured: a new model learns from every corrected slice.")
     room.controller.cross_check()
     *_, scans, config, new = room.trainer.asked[-1]
     assert scans == room.bench.controller.scans()
@@ -182,6 +183,27 @@ def test_a_new_model_gets_a_dice_of_slices_it_did_not_see(room):
     assert "a training without it" in shown.words
     room.controller.keep()
     assert room.state.versions[0].score == "Dice 0.93 (5)"
+
+
+def test_after_a_training_ended_early_it_is_said_to_take_as_long_as_whole_ones(room):
+    room.correct(2)
+    room.controller.retrain()
+    room.trainer.tell({"event": "split", "train": [], "held_back": [], "seconds": None})
+    room.trainer.tell({"event": "step", "epoch": 10, "epochs": 20, "loss": 0.5, "fraction": 0.5})
+    room.controller.stop()
+    room.trainer.finish(ONE, **{**TOLD, "seconds": 5.0})
+    assert room.state.verdict.check.text == "Check on all 5 slices (about 30 s)"
+
+
+def test_what_was_corrected_meanwhile_is_warmed_once_it_is_over(room):
+    layer = trained(room)
+    room.controller.cross_check()
+    room.bench.paint(layer, 3, 3, 4)
+    room.bench.written()
+    assert room.trainer.names()[-1] == "cross_check", "nothing gets in its way"
+    judged(room)
+    assert room.trainer.names()[-1] == "warm"
+    assert room.state.verdict.lines[0] == "All 5 slices, each judged unseen"
 
 
 def test_what_is_left_of_a_training_ended_early_counts():
