@@ -34,12 +34,25 @@ def finetune(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Gets the new checkpoint; a new folder.")],
     model: Model = None,
-    parts: Annotated[str | None, typer.Option("--parts", metavar="|".join(PARTS), help="What is trained.")] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option("--parts", metavar="|".join(PARTS), help="What is trained; adapters+decoder by default."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the slices, at most.")] = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="Time to train, at most.")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds", min=0.1, help="Time to train, at most; 15 by default, 105 for a new model (base 300)."
+        ),
+    ] = None,
     hold_back: Annotated[
         float | None,
-        typer.Option("--hold-back", min=0, max=0.9, help="Fraction of slices that judge and never train."),
+        typer.Option(
+            "--hold-back",
+            min=0,
+            max=0.9,
+            help="Fraction of slices that judge and never train; 0.2 by default, 0 of a new model.",
+        ),
     ] = None,
     scratch: Annotated[bool, typer.Option("--from-scratch", help="Train a new model instead of --model.")] = False,
     classes: Annotated[
@@ -91,6 +104,8 @@ def finetune(
                 tuner = new_one(classes, store, found, settings, chosen | {"device": device, "name": name})
             else:
                 tuner = known_one(model, settings, device)
+                for doubt in class_doubts(tuner.checkpoint.config.model.classes, store.classes if store else (), found):
+                    line(f"Warning: {doubt}")
             if cross:
                 new_to(tuner.checkpoint, found)  # says now what would be said after the training
             done = tuner.train(found, locked=locked, name=name, on_split=locking(store), on_event=tell)
@@ -207,10 +222,10 @@ def new_one(
 
 
 def class_doubts(named: Sequence[ClassSpec], known: Sequence[ClassSpec], slices: Corrections) -> list[str]:
-    """Return what about a new model's classes may not be meant, as the project and its slices have others."""
+    """Return what about a model's classes may not be meant, as the project and its slices have others."""
     names = {spec.value: spec.name for spec in known}
     found = [
-        f"the project calls label {spec.value} {names[spec.value]}, the new model {spec.name}."
+        f"the project calls label {spec.value} {names[spec.value]}, the model {spec.name}."
         for spec in named
         if names.get(spec.value, spec.name) != spec.name
     ]

@@ -18,6 +18,7 @@ from napari_llm4seg.engine.finetune import Finetuner
 from napari_llm4seg.engine.fit import Event
 from napari_llm4seg.engine.gate import Gate, compare
 from napari_llm4seg.engine.held_back import Item
+from napari_llm4seg.engine.round import learnt_from
 from napari_llm4seg.engine.scores import Score
 from napari_llm4seg.errors import InputError
 
@@ -136,13 +137,3 @@ def parted(items: Sequence[Item], fresh: Sequence[int], folds: int) -> list[list
     number = max(2, min(folds, len(groups)))
     parts = [sorted(i for group in groups[start::number] for i in group) for start in range(number)]
     return [part for part in parts if part]
-
-
-def learnt_from(checkpoint: Checkpoint) -> set[str]:
-    """Return the digests of all corrected slices that a checkpoint and those before it were trained on."""
-    found: set[str] = set()
-    training = checkpoint.config.card.training
-    while training:
-        found |= {each["sha256"] for each in training.get("samples", ()) if isinstance(each, dict)}
-        training = training.get("parent_training") or {}
-    return found

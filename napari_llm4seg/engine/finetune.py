@@ -18,7 +18,7 @@ from napari_llm4seg.engine.gate import Gate, compare
 from napari_llm4seg.engine.held_back import Parts, hold_back
 from napari_llm4seg.engine.judge import judge
 from napari_llm4seg.engine.resume import Data
-from napari_llm4seg.engine.round import replayed, timed, training_facts, with_scores
+from napari_llm4seg.engine.round import learnt_from, replayed, timed, training_facts, with_scores
 from napari_llm4seg.engine.scores import Score
 from napari_llm4seg.engine.source import ImageValidation
 from napari_llm4seg.engine.variants import CachedValidation, VariantTraining
@@ -181,7 +181,9 @@ class Finetuner:
         facts["precision"] = self._precise(config.fit, config.mixed).precision
         checkpoint = self._as_checkpoint(result, facts, name)
         after, labels_after = judge(Predictor(checkpoint, self.device), held, cancel) if len(held) else ([], [])
-        gate = compare(before, after, wanted=config.hold_back > 0)
+        known = learnt_from(self.parent) if self.parent is not None else set()
+        taught = sum(each.digest in known for each in held.slices)
+        gate = compare(before, after, wanted=config.hold_back > 0, taught=taught)
         return Finetuned(
             with_scores(checkpoint, gate),
             gate,

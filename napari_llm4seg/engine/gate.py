@@ -35,6 +35,8 @@ class Gate:
         See ``scores.interval``.
     wanted : bool
         Whether slices were to be held back at all.
+    taught : int
+        How many of the slices the old checkpoint had learnt from, as a new model's training holds none back.
     """
 
     before: tuple[Score, ...]
@@ -42,6 +44,7 @@ class Gate:
     low: float | None
     high: float | None
     wanted: bool = True
+    taught: int = 0
 
     @property
     def n(self) -> int:
@@ -154,6 +157,8 @@ class Gate:
     def remarks(self) -> list[str]:
         """Return what else a person must know of the figures, a short phrase each."""
         found = []
+        if self.taught:
+            found.append(f"The old model had learnt from {self.taught} of them: its Dice is too good")
         lacking = [sum(score.lacks for score in side) for side in (self.before, self.after)]
         if any(lacking):
             found.append(f"No distance: class absent in {lacking[0]} -> {lacking[1]} slices")
@@ -188,9 +193,11 @@ class Gate:
         }
 
 
-def compare(before: Sequence[Score], after: Sequence[Score], seed: int = 0, *, wanted: bool = True) -> Gate:
-    """Return the gate of scores of the same slices in the same order; ``wanted`` as in ``Gate``."""
+def compare(
+    before: Sequence[Score], after: Sequence[Score], seed: int = 0, *, wanted: bool = True, taught: int = 0
+) -> Gate:
+    """Return the gate of scores of the same slices in the same order; ``wanted`` and ``taught`` as in ``Gate``."""
     if [score.name for score in before] != [score.name for score in after]:
         raise ValueError("before and after are of other slices")
     low, high = scores.interval(before, after, seed) or (None, None)
-    return Gate(tuple(before), tuple(after), low, high, wanted)
+    return Gate(tuple(before), tuple(after), low, high, wanted, taught)

@@ -88,3 +88,13 @@ def with_scores(checkpoint: Checkpoint, gate: Gate) -> Checkpoint:
     scores["how"] = f"Dice {found['dice_is']}, that were held back from training, at their own resolution"
     card = checkpoint.config.card.model_copy(update={"scores": scores})
     return replace(checkpoint, config=checkpoint.config.model_copy(update={"card": card}))
+
+
+def learnt_from(checkpoint: Checkpoint) -> set[str]:
+    """Return the digests of all corrected slices that a checkpoint and those before it were trained on."""
+    found: set[str] = set()
+    training = checkpoint.config.card.training
+    while training:
+        found |= {each["sha256"] for each in training.get("samples", ()) if isinstance(each, dict)}
+        training = training.get("parent_training") or {}
+    return found

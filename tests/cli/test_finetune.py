@@ -214,7 +214,7 @@ def test_a_new_models_classes_that_may_not_be_meant_are_told_before_it_is_traine
     assert class_doubts(liver, liver, annotated(1)) == []
     assert class_doubts(both, (), annotated(1, 2)) == []
     assert class_doubts(classes_of(["livr"]), liver, annotated(1)) == [
-        "the project calls label 1 liver, the new model livr."
+        "the project calls label 1 liver, the model livr."
     ]
     assert class_doubts(liver, both, annotated(1, 2, 3)) == ["labels 1, 2 and 3 all count as liver, the only class."]
     for named, words in ((liver, "liver"), (both, "liver or spleen")):

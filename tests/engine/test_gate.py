@@ -96,6 +96,13 @@ def test_where_none_was_to_be_held_back_more_slices_are_not_said_to_help() -> No
     )
 
 
+def test_slices_that_taught_the_old_model_are_told_of() -> None:
+    assert compare(scores(0.9), scores(0.9)).remarks() == []
+    assert compare(scores(0.9), scores(0.9), taught=1).remarks() == [
+        "The old model had learnt from 1 of them: its Dice is too good"
+    ]
+
+
 def test_one_slice_has_no_interval_and_says_so() -> None:
     gate = compare(scores(0.8), scores(0.9))
     assert gate.low is None
