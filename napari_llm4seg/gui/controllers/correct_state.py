@@ -124,7 +124,8 @@ def _next_words(facts: Facts) -> str:
         return ""
     suggestion = _suggested(facts)
     if suggestion is None:
-        return f"every {'image' if facts.row is not None else 'slice'} is edited or confirmed"
+        what, marks = ("image", facts.row.marks) if facts.row is not None else ("slice", facts.states)
+        return f"no other {what} is left" if "untouched" in marks else f"every {what} is edited or confirmed"
     if facts.row is None and facts.enough:
         return "further correction buys little"
     return _reasoned(facts, suggestion)

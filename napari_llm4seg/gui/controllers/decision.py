@@ -199,7 +199,7 @@ class Decision:
         if before is not None:
             self._session.model_wanted.emit(before, predictor)
         number = self._versions.number_of(_digest(predictor))
-        restored = f", and {back} slices are as they were" if back else ""
+        restored = f", and {back} {'slice is as it was' if back == 1 else 'slices are as they were'}" if back else ""
         name = f"'{before.name}' is in use again" if before is not None else "The new model was taken out"
         said = Said("info", f"{name}{restored}. '{kept.entry.name}' stays among the versions.")
         self._versions.file(

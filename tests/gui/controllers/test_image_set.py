@@ -121,6 +121,8 @@ def test_next_goes_round_and_skips_what_was_corrected(bench):
         bench.controller.go_to_next()
         seen.append(bench.state.strip.here)
         bench.segment()
+        if bench.state.strip.here == 0:
+            assert bench.state.next_words == "no other image is left"
         bench.controller.confirm()
     assert seen == [2, 3, 0]
     assert bench.state.next_words == "every image is edited or confirmed"
