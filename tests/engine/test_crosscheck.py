@@ -45,7 +45,8 @@ def test_slices_that_the_model_has_learnt_from_train_and_are_not_judged() -> Non
     gate = cross_check(Finetuner(again.checkpoint, LEARNS, "cpu"), slices, folds=2)
     assert [score.name for score in gate.before] == [slices.slices[i].name for i in (2, 3, 4, 5)]
     halved = CONFIG.model_copy(update={"hold_back": 0.5})
-    assert "learnt from" in finetune(again.checkpoint, corrected((0, 3, 18, 12)), halved, device="cpu").gate.remarks()[0]
+    judged = finetune(again.checkpoint, corrected((0, 3, 18, 12)), halved, device="cpu").gate
+    assert "learnt from" in judged.remarks()[0]
     assert outlook(again.checkpoint, slices) == Outlook(slices=4, trainings=3, fewest=4)
     assert outlook(checkpoint(), slices) == Outlook(slices=6, trainings=3, fewest=4)
 
