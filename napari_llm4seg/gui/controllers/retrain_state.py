@@ -66,12 +66,15 @@ class Facts:
     message: Message | None = None
 
 
+_UNNAMED = "Name the classes of the mask in the Segment dock first: double-click one there."
+
+
 def present(facts: Facts) -> RetrainState:
     """Return the state to draw."""
     busy = facts.stage != "idle"
     training = facts.stage == "training"
     no_train = _blocked(facts) or _no_model(facts)
-    no_new = _blocked(facts) or ("" if facts.classes else "Name the classes of the mask in the Segment dock first.")
+    no_new = _blocked(facts) or ("" if facts.classes else _UNNAMED)
     thing = "image" if facts.images else "slice"
     slices = f"{facts.count} {thing}{'' if facts.count == 1 else 's'}"
     return RetrainState(

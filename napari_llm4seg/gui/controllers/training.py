@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from napari_llm4seg.config import FinetuneConfig
+from napari_llm4seg.config import ClassSpec, FinetuneConfig
 from napari_llm4seg.gui.controllers import words
 from napari_llm4seg.gui.controllers.course import Course
+from napari_llm4seg.gui.controllers.finding import tell_classes
 from napari_llm4seg.gui.controllers.projects import Project
 from napari_llm4seg.gui.controllers.retrain_ports import Corrected, MakeTrainer, Message, Trainer
 from napari_llm4seg.gui.controllers.review_ports import Classes
@@ -103,6 +104,8 @@ class Training:
         """Train a new model of ``classes`` on what was corrected; ``made`` is for ``from_scratch``."""
         specs = [{"value": value, "name": title, "colour": colour} for value, title, colour in classes]
         how, scans = {**made, "device": self._session.device}, self._review.scans()
+        # the names may have been given after the project was made, and are wanted when the scan is opened again
+        tell_classes(project.store, tuple(ClassSpec.model_validate(spec) for spec in specs))
         self._asked = None, {"scans": scans, "new": {"classes": specs, **how}}
         self._anew().train_new(project.store.folder, out, specs, scans, name=name, **how)
 

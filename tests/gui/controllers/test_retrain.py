@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from napari_llm4seg.config import FinetuneConfig
+from napari_llm4seg.corrections import SampleStore
 from napari_llm4seg.gui.controllers.verdict import figures
+from napari_llm4seg.gui.layers import classes_of, set_classes
 from napari_llm4seg.gui.state.settings import Settings
 
 from .retrain_room import BETTER, OLD, PERHAPS, WORSE
@@ -290,6 +292,16 @@ def test_a_new_model_is_trained_from_the_classes_of_the_mask(room):
     assert np.array_equal(layer.data, before)
     assert room.session.model == room.start, "what was in use before the new model"
     assert f"'{room.start.name}' is in use again" in room.state.message.text
+
+
+def test_classes_named_after_the_first_correction_are_in_the_project_once_a_new_model_learns_them(room):
+    layer = room.correct(2)
+    set_classes(layer, (*classes_of(layer), (3, "kidney", "#009E73")))
+    store = room.bench.controller.saver.project.store
+    assert [spec.name for spec in store.classes] == ["liver", "spleen"]
+    room.controller.new_model("abdomen")
+    with SampleStore.open(store.folder, read_only=True) as found:
+        assert [(spec.value, spec.name) for spec in found.classes] == [(1, "liver"), (2, "spleen"), (3, "kidney")]
 
 
 def test_versions_are_used_renamed_and_compared(room):
