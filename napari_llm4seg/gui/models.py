@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_llm4seg.config import PredictConfig
+from napari_llm4seg.errors import LLM4SegError
 from napari_llm4seg.gui.controllers.ports import Catalogue
 from napari_llm4seg.gui.layers import warm_up
 from napari_llm4seg.gui.state.look import look_of_model
@@ -31,6 +33,18 @@ def leave_a_core_to_the_window() -> None:
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+
+
+def _added_entry(path: Path) -> ModelEntry:
+    """Return the entry of a checkpoint given by path; with what a folder's config tells, which is read at once."""
+    from napari_llm4seg.checkpoint.card import read_config
+
+    plain = ModelEntry(str(path), path.stem if path.is_file() else path.name, path)
+    try:
+        config = read_config(path)
+    except LLM4SegError:  # said when it is chosen
+        return plain
+    return replace(plain, name=config.card.name or plain.name, card=config.card, look=look_of_model(config))
 
 
 class Models:
@@ -56,11 +70,7 @@ class Models:
             for item in starters()
         ]
         known = {entry.path for entry in entries}
-        entries += [
-            ModelEntry(str(path), path.stem if path.is_file() else path.name, path)
-            for path in self._added
-            if path.exists() and path not in known
-        ]
+        entries += [_added_entry(path) for path in self._added if path.exists() and path not in known]
         auto = describe_device(choose_device("auto"))
         devices = [("auto", f"auto: {auto}")]
         devices += [

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from napari_llm4seg.checkpoint import Checkpoint
+from napari_llm4seg.config import BackboneConfig, Card, CheckpointConfig, ModelConfig, PreprocessConfig
 from napari_llm4seg.gui.controllers.segment import SegmentController
 from napari_llm4seg.gui.models import SAMPLES, Models, sample
 from napari_llm4seg.gui.state.session import Session
 from napari_llm4seg.gui.state.settings import Settings
 from napari_llm4seg.gui.viewer_port import NapariPort
 from napari_llm4seg.jobs import InlineRunner
+from napari_llm4seg.models.build import build_network
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +68,17 @@ def test_added_checkpoints_that_are_gone_are_left_out(tmp_path):
     keys = [entry.key for entry in Models([str(tmp_path / "there"), str(tmp_path / "gone")]).catalogue().models]
     assert str(tmp_path / "there") in keys
     assert str(tmp_path / "gone") not in keys
+
+
+def test_what_a_model_of_ones_own_is_for_is_known_before_it_is_loaded(tmp_path):
+    ct = PreprocessConfig(intensity="window", window=(-160.0, 240.0), channels="grey", mean=(0.0,), sd=(1.0,))
+    model = ModelConfig(backbone=BackboneConfig(in_channels=1), block=None)
+    config = CheckpointConfig(model=model, preprocess=ct, card=Card(name="liver v1", modality="CT"))
+    Checkpoint(config, dict(build_network(model).trained_tensors())).save(tmp_path / "mine")
+    (tmp_path / "empty").mkdir()
+    mine, empty = Models([str(tmp_path / "mine"), str(tmp_path / "empty")]).catalogue().models[-2:]
+    assert (mine.name, mine.card.modality, mine.look.signed, mine.starter) == ("liver v1", "CT", True, False)
+    assert (empty.name, empty.card, empty.look) == ("empty", None, None)
 
 
 @pytest.mark.parametrize("key", [key for key, _ in SAMPLES])

@@ -102,8 +102,8 @@ def _alike(last: list[ModelEntry], entries: list[ModelEntry], look: Look | None)
     """Return the model used last where it takes scans of this kind, else the one whose training images look alike."""
     if look is None:
         return [*last, *entries][0]
-    for entry in last:
-        if entry.look is None or unlike(look, entry.look)[0] == 0:
+    for entry in last:  # a person's own two-dimensional model is meant for stacks too, which differ by 1
+        if entry.look is None or unlike(look, entry.look)[0] <= (0 if entry.starter else 1):
             return entry
-    judged = [(unlike(look, entry.look), entry) for entry in entries if entry.look is not None]
+    judged = [(unlike(look, entry.look), entry) for entry in entries if entry.look is not None and entry.starter]
     return min(judged, key=lambda pair: pair[0])[1] if judged else entries[0]
