@@ -38,7 +38,7 @@ class VersionList(Section):
         self._enabled = True
         self.table = QTreeWidget()
         self.table.setAccessibleName("Versions of the model")
-        self.table.setHeaderLabels(["Version", "Held back"])
+        self.table.setHeaderLabels(["Version", "Unseen slices"])
         self.table.setRootIsDecorated(False)
         self.table.setUniformRowHeights(True)
         self.table.setFixedHeight(_HEIGHT)

@@ -36,7 +36,7 @@ class VerdictState:
 
 @dataclass(frozen=True)
 class VersionRow:
-    """One checkpoint of the project; ``score`` is empty where nothing was held back."""
+    """One checkpoint of the project; ``score`` is of slices that it, or the trainings that judged it, did not see."""
 
     number: int
     name: str
