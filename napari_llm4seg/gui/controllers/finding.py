@@ -70,6 +70,11 @@ class Opened:
     said: str = ""
 
 
+def state_of(what: Put) -> SliceState | None:
+    """Return what a correction makes of its slice, None where it is taken back."""
+    return None if what.image is None else what.state
+
+
 def mark(marks: dict[Path, SliceState], handed: Mapping[Path, SliceState | None]) -> None:
     """Bring what was corrected of images up to date by what was handed to the writer; None is taken back."""
     for path, state in handed.items():

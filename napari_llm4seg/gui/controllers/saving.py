@@ -22,6 +22,7 @@ from napari_llm4seg.gui.controllers.finding import (
     in_a_thread,
     mark,
     same_voxels,
+    state_of,
     tell_classes,
     with_handed,
     write_late,
@@ -128,6 +129,7 @@ class Saver:
     def choose(self, choice: ProjectChoice, *, create: bool = False) -> None:
         """Use another project from now on."""
         self._leave()
+        self._handed = {}
         self.choice, self.home = choice, None
         self._open(create=create)
 
@@ -182,6 +184,9 @@ class Saver:
         if not keep:
             self._holding.let_go()
             self.marks, self.others, self._handed = {}, 0, {}
+        if self.image is not None and 0 in self._waiting:
+            # what is written late is of a project that the next image may share
+            self._handed[self.image] = state_of(self._waiting[0])
         if self._runner.current is not None:
             self._runner.current.cancel()
         self.entry, self.trouble, self._opening = None, "", False
@@ -232,8 +237,9 @@ class Saver:
         self.images, self.entry = opened.images, opened.entry
         if opened.trouble:
             self._refused_at = time.monotonic()
-        if opened.project is not self.project:
-            self._handed = {}
+        if opened.project is None or opened.project is not self.project:
+            mine = opened.images if opened.home.images is not None else ()
+            self._handed = {path: state for path, state in self._handed.items() if path in mine}
         self._holding.take(opened.project)
         self.marks, self.others = with_handed(opened, self._handed, self.image)
         if self.project is not None:
@@ -289,7 +295,7 @@ class Saver:
     def _mark(self, what: Put) -> None:
         """Take note of what was done with a single image."""
         if self.image is not None:
-            self._handed[self.image] = None if what.image is None else what.state
+            self._handed[self.image] = state_of(what)
             mark(self.marks, self._handed)
 
     def _tell_classes(self) -> None:

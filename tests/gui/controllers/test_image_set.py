@@ -316,3 +316,31 @@ def test_what_is_on_its_way_to_the_disk_counts_when_the_next_image_is_looked_up(
     assert (marks, others) == ({b: "confirmed", c: "confirmed"}, 2)
     assert with_handed(opened, {c: "confirmed"}, image=c) == ({a: "edited", b: "edited", c: "confirmed"}, 2)
     assert with_handed(opened, {c: "confirmed"}, image=b)[1] == 3
+
+
+
+def test_an_image_that_is_left_before_its_project_is_there_is_not_suggested_again(folder):
+    from types import SimpleNamespace
+
+    from napari_llm4seg.gui.controllers.finding import Put
+    from napari_llm4seg.gui.controllers.saving import Saver
+
+    jobs, late = [], []
+    runner = SimpleNamespace(current=None, start=lambda job, on_result, on_error: jobs.append((job, on_result)))
+    saver = Saver(runner, lambda call: call(), lambda: None, lambda held: None, aside=late.append)
+    first, second = (read(folder / name) for name in ("b.png", "c.png"))
+
+    def answer():
+        job, on_result = jobs.pop()
+        on_result(job(SimpleNamespace(cancelled=lambda: False)))
+
+    saver.follow(first)
+    answer()  # there is no project yet
+    saver.put(0, Put(lambda: first.slice_at(0), np.zeros(first.grid[1:], np.uint8), "confirmed"))
+    assert jobs, "one is being made"
+    saver.follow(second)
+    assert late, "what waited is written aside"
+    answer()
+    assert saver.marks == {folder / "b.png": "confirmed"}
+    assert saver.others == 1
+    saver.close()
