@@ -318,7 +318,6 @@ def test_what_is_on_its_way_to_the_disk_counts_when_the_next_image_is_looked_up(
     assert with_handed(opened, {c: "confirmed"}, image=b)[1] == 3
 
 
-
 def test_an_image_that_is_left_before_its_project_is_there_is_not_suggested_again(folder):
     from types import SimpleNamespace
 
