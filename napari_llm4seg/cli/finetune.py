@@ -304,4 +304,9 @@ def in_words(report: dict[str, Any]) -> list[str]:
         lines.append(f"  cross-check, {check['n']} slices, each by a training without it: {check['words']}")
     if report["n_left_out"]:
         lines.append(f"  {report['n_left_out']} slices beside a held-back one were left out")
+    if report["new"]:
+        lines.append(
+            "  far from what was annotated a new model marks at random: annotate a slice without the thing, too, or "
+            "segment with --keep-largest"
+        )
     return [*lines, f"  written to {report['checkpoint']}"]

@@ -43,10 +43,13 @@ def segment(predictor: Predictor, slices: Corrections, cancel: Callable[[], bool
         # these are slices already, whatever plane the checkpoint asks for
         flat = predictor.with_config(predictor.config.model_copy(update={"axis": "stored"}))
         return [flat.predict(each.volume, cancel=cancel, keep_probabilities=False).labels[0] for each in slices.slices]
-    whole = {
-        scan: predictor.predict(slices.volume(scan), cancel=cancel, keep_probabilities=False).labels
-        for scan in dict.fromkeys(each.scan for each in slices.slices)
-    }
+    whole = {}
+    for scan in dict.fromkeys(each.scan for each in slices.slices):
+        mine = [each for each in slices.slices if each.scan == scan]
+        # of a large scan a few slices need a few patches; across the stored slices every patch is needed
+        needed = {each.index for each in mine} if all(each.axis == 0 for each in mine) else None
+        volume = slices.volume(scan)
+        whole[scan] = predictor.predict(volume, slices=needed, cancel=cancel, keep_probabilities=False).labels
     return [whole[each.scan][at(each.axis, each.index)] for each in slices.slices]
 
 

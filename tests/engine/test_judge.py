@@ -52,3 +52,26 @@ def test_pixels_of_each_class_are_counted_where_something_is_annotated() -> None
     found = compare([score], [score])
     assert found.strays == (6, 6)
     assert found.as_dict()["dice_after"] == 2 * 6 / 16
+
+
+def test_of_a_volume_only_what_the_held_back_slices_need_is_segmented() -> None:
+    asked: list[set[int] | None] = []
+
+    class Volumes(Says):
+        volumetric = True
+
+        def predict(self, volume: Any, **more: Any) -> Any:
+            asked.append(more["slices"])
+            return SimpleNamespace(labels=self.labels)
+
+    truth, image = np.ones((10, 12), np.uint8), np.zeros((1, 10, 12), np.float32)
+
+    def at(axis: int, index: int) -> Correction:
+        plane = truth if axis == 0 else np.ones((20, 12), np.uint8)
+        return Correction(image, plane, f"{axis} {index}", "ct", axis, index, False)
+
+    said = Volumes(np.ones((20, 10, 12), np.uint8))
+    for slices in ((at(0, 3), at(0, 9)), (at(0, 3), at(1, 4))):
+        found, _ = judge(said, Corrections(slices, {"ct": lambda: None}))  # type: ignore[arg-type, return-value]
+        assert all(score.hits[0] == score.true[0] for score in found)
+    assert asked == [{3, 9}, None]
