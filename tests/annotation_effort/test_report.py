@@ -91,6 +91,18 @@ def test_cross_checks_are_counted_as_the_gate_is() -> None:
     assert (held.n, held.warned, held.false) == (1, 1, 1)
 
 
+def test_a_report_tells_cross_checks_from_the_gate_and_counts_a_training_once(tmp_path: Path) -> None:
+    log = Log(tmp_path / "runs")
+    checked = gate(0.5, 0.4, True) | {"cross_check": gate(0.5, 0.7, False)["gate"]}
+    for each in (row(0, 5), row(3, 8, facts=gate(0.5, 0.6, False)), row(3, 8, "uniform", facts=checked)):
+        log.add(each)
+    make_report(Plan.model_validate(PLAN), tmp_path / "runs", tmp_path / "effort.md")
+    text = (tmp_path / "effort.md").read_text()
+    assert "1 fine-tunings held corrected slices back" in text
+    assert "1 of them, made again, were cross-checked" in text
+    assert "had warned of 1 of the same 1 fine-tunings, 1 of them falsely, and missed 0." in text
+
+
 def test_rows_with_counts_are_judged_by_the_present_rule() -> None:
     stray = counted((500, (450, 500), (460, 500)), (0, (0, 0), (0, 1)))  # a pixel in the slice without the thing
     fall = counted((500, (450, 500), (400, 500)))
