@@ -10,7 +10,7 @@ import typer
 
 from napari_llm4seg.errors import LLM4SegError, one_line
 
-SHIPPED = Path(__file__).with_name("plan.yaml")
+SHIPPED, READING = (Path(__file__).with_name(name) for name in ("plan.yaml", "reading.md"))
 REPORT = Path(__file__).parents[1] / "reports" / "annotation_effort.md"
 
 
@@ -43,7 +43,7 @@ def study(
         say(f"{missing} cells are missing; run the command again")
     from training.annotation_effort.report import make_report
 
-    make_report(read, out, report, timed)
+    make_report(read, out, report, timed=timed, reading=READING if plan == SHIPPED else None)
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ from training.annotation_effort.plan import Plan
 from training.annotation_effort.rows import Log, Row, Where, mean_dice
 
 _Lines = tuple[list[str], list[list[str]]]
-READING = Path(__file__).with_name("reading.md")
 
 PROTOCOL = """\
 An oracle puts the true masks of k slices into a project of corrections (`SampleStore`), a model learns from that
@@ -40,10 +39,13 @@ same intensity window on CT.
 """
 
 
-def make_report(plan: Plan, folder: Path, path: Path, timed: Path | None = None) -> None:
+def make_report(
+    plan: Plan, folder: Path, path: Path, *, timed: Path | None = None, reading: Path | None = None
+) -> None:
     """Write the report of the rows in ``folder`` that were made by this plan; its figure goes beside it.
 
-    Seconds are those of rows made on a CPU, of that folder or of the folder ``timed``.
+    Seconds are those of rows made on a CPU, of that folder or of the folder ``timed``. ``reading`` is what a person
+    wrote of these very rows.
     """
     log = Log(folder)
     wanted = [(session, k) for session in plan.sessions() for k in session.steps]
@@ -57,12 +59,10 @@ def make_report(plan: Plan, folder: Path, path: Path, timed: Path | None = None)
     clocked = [row for row in clocked if row.get("device") == "cpu" and "same_as" not in row]
     done = sum(log.find(session, k, plan.digest(session)) is not None for session, k in wanted)
     lines = [f"# {plan.title}", ""]
-    lines += [
-        "Made by `python -m training.annotation_effort`; the tables and the figure are computed from its rows, the"
-    ]
-    lines += [f"reading is written by hand. {done} of {len(wanted)} planned trainings are there.", ""]
-    reading = READING.read_text(encoding="utf-8").strip()
-    lines += ["## Reading", "", reading, ""] if reading else []
+    lines += ["Made by `python -m training.annotation_effort`; the tables and the figure are computed from its rows."]
+    lines += [f"{done} of {len(wanted)} planned trainings are there.", ""]
+    if reading is not None:
+        lines += ["## Reading", "", "By hand.", "", reading.read_text(encoding="utf-8").strip(), ""]
     if rows:
         figure = curves(plan, rows, path.with_suffix("") / "curves.svg")
         lines += [f"![Dice over corrected slices]({figure.relative_to(path.parent).as_posix()})", ""]
