@@ -75,6 +75,11 @@ class Volume:
             )
         object.__setattr__(self, "affine", affine)
 
+    def __repr__(self) -> str:
+        shape = " x ".join(str(n) for n in self.data.shape)
+        steps = " x ".join(f"{step:.3g}" for step in self.spacing)
+        return f"<Volume '{self.name}': {self.kind}, {shape} {self.data.dtype}, {steps} {self.unit}>"
+
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Distance between voxel centres along (z, y, x), in ``unit``."""

@@ -57,3 +57,8 @@ def test_a_prediction_is_a_label_volume_on_the_same_grid() -> None:
     volume = prediction.as_volume()
     assert (volume.kind, volume.unit, volume.spacing) == ("label", "mm", (3.0, 2.0, 1.0))
     assert volume.metadata == {"provenance": {"seconds": 1}, "classes": classes}
+
+
+def test_a_volume_says_what_it_is_and_not_its_voxels() -> None:
+    volume = Volume(np.zeros((1, 3, 40, 50), np.int16), affine_from_spacing((2.5, 0.7, 0.7)), unit="mm", name="ct")
+    assert repr(volume) == "<Volume 'ct': intensity, 1 x 3 x 40 x 50 int16, 2.5 x 0.7 x 0.7 mm>"

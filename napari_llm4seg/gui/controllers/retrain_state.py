@@ -79,6 +79,7 @@ def present(facts: Facts) -> RetrainState:
     slices = f"{facts.count} {thing}{'' if facts.count == 1 else 's'}"
     return RetrainState(
         parts=facts.parts,
+        trains=f"Retrains {facts.model}" if facts.model and facts.mask else "",
         parts_enabled=not busy,
         train=ButtonState(
             not no_train,

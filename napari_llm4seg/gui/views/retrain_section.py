@@ -80,6 +80,8 @@ class RetrainSection(QWidget):
         self.new_options = NewModelOptions(self._do)
         self.bar = Bar("Progress of the training", keep_place=False)
         self.curve = CurvePlot()
+        self.trains = Line()
+        self._rows.addWidget(self.trains)
         self._rows.addWidget(self.train_button)
         self._rows.addWidget(self.new_button)
         self._rows.addWidget(self.new_options)
@@ -126,6 +128,7 @@ class RetrainSection(QWidget):
         for key, radio in self.parts.items():
             radio.setChecked(key == state.parts)
             radio.setEnabled(state.parts_enabled)
+        self.trains.show_text(state.trains)
         show_button(self.train_button, state.train)
         show_button(self.new_button, state.new)
         self.new_options.show_options(state.made)

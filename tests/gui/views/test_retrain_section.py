@@ -24,6 +24,7 @@ MADE = NewModelState(
     summary="Small · SmolLM2",
 )
 READY = RetrainState(
+    trains="Retrains liver-v2",
     train=ButtonState(True, "Train further", "Retrain with 5 slices"),
     new=ButtonState(True, "From nothing", "New model…"),
     new_name="liver",
@@ -83,6 +84,13 @@ def test_everything_fits_the_narrow_dock(section):
     assert widget.minimumSizeHint().width() <= 308
     assert widget.curve.plot.height() >= 120
     assert widget.figures[1].text() == VERDICT.lines[1]
+
+
+def test_the_model_that_is_trained_further_is_named(section):
+    widget, _ = section
+    assert widget.trains.text() == "Retrains liver-v2"
+    widget.show_state(replace(READY, trains=""))
+    assert not widget.trains.isVisibleTo(widget)
 
 
 def test_clicks_reach_the_controller(section, qtbot, monkeypatch):

@@ -64,10 +64,12 @@ class RetrainState:
     """Everything the training part shows at one moment.
 
     ``new_name`` and ``new_classes`` are what "New model…" proposes and says, ``made`` is what it is made of.
-    ``verdict`` is None while nothing was trained. ``compared`` is what two chosen versions differ in.
+    ``verdict`` is None while nothing was trained. ``compared`` is what two chosen versions differ in. ``trains`` says
+    which model is trained further.
     """
 
     parts: str = "adapters+decoder"
+    trains: str = ""
     parts_enabled: bool = True
     train: ButtonState = field(default_factory=ButtonState)
     new: ButtonState = field(default_factory=ButtonState)
