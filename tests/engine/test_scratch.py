@@ -145,7 +145,7 @@ def test_a_new_model_finds_discs_it_has_not_seen(backbone: Any, layer: str | Non
         pairs = [disc(seed, 64) for seed in seeds]
         return Corrections(tuple(Correction(i[None], m.astype(np.uint8), str(n)) for n, (i, m) in enumerate(pairs)))
 
-    fit = FitConfig.model_validate(SCRATCH.fit.model_dump() | {"epochs": 30, "augment": "paper"})
+    fit = FitConfig.model_validate(SCRATCH.fit.model_dump() | {"epochs": 60, "augment": "paper"})
     config = SCRATCH.model_copy(update={"fit": fit, "seconds": None, "variants": 8})
     what: dict[str, Any] = {"preset": "tiny", "backbone": backbone, "layer": layer}
     done = from_scratch(classes_of(["disc"]), made(range(5)), config, **what, device="cpu", name="discs")
