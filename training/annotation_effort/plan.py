@@ -22,12 +22,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from napari_llm4seg.config import explain
+from napari_llm4seg.config import Grown, explain
 from napari_llm4seg.errors import ConfigError, one_line
 
 Choice = Literal["suggested", "uniform", "random", "organ"]
@@ -65,7 +65,7 @@ class CaseConfig(_Frozen):
         return self
 
 
-class MethodConfig(_Frozen):
+class MethodConfig(Grown):
     """How masks are learnt from corrected slices.
 
     ``passes`` is how often a slice is shown to the network in all, whatever their number: it sets the epochs, so that
@@ -74,6 +74,9 @@ class MethodConfig(_Frozen):
     suggested slices it learns from those that the method it ``follows`` came to, so that both learn from the same ones.
     ``suggest`` changes the suggestion's ``Weights``. ``check`` has a fine-tuning cross-checked, too.
     """
+
+    # rows that were made before keep their digest
+    later: ClassVar[frozenset[str]] = frozenset({"check"})
 
     kind: Literal["scratch", "finetune", "forest"]
     label: str = Field(min_length=1, max_length=80)
@@ -164,10 +167,7 @@ class Plan(_Frozen):
 
     def digest(self, session: Session) -> str:
         """Return what a row is known by to be of this case and method as the plan has them."""
-        method = self.methods[session.method]
-        # a field that came later and is at its default leaves the rows of before as they are
-        said = method.model_dump_json(exclude=set() if method.check else {"check"})
-        settings = self.cases[session.case].model_dump_json() + said
+        settings = self.cases[session.case].model_dump_json() + self.methods[session.method].model_dump_json()
         return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
