@@ -31,18 +31,26 @@ class NoTrainer:
         return lambda *arguments, **named: None
 
 
+def both_docks(viewer, fakes):
+    """Return the Segment dock, with made models, and the Correct dock of ``viewer``."""
+    from napari_llm4seg.gui.plugin import CorrectDock, SegmentDock
+
+    segment = SegmentDock(viewer, fakes.FakeModels())
+    viewer.window.add_dock_widget(segment, name="Segment")
+    correct = CorrectDock(viewer, make_trainer=NoTrainer)
+    viewer.window.add_dock_widget(correct, name="Correct")
+    return segment, correct
+
+
 def test_a_person_segments_paints_confirms_and_finds_it_again(make_napari_viewer, qtbot, fakes):
     from qtpy.QtCore import Qt
 
     from napari_llm4seg.corrections import SampleStore
     from napari_llm4seg.gui.controllers.projects import projects_folder
-    from napari_llm4seg.gui.plugin import CorrectDock, SegmentDock
+    from napari_llm4seg.gui.plugin import CorrectDock
 
     viewer = make_napari_viewer(show=False)
-    segment = SegmentDock(viewer, fakes.FakeModels())
-    viewer.window.add_dock_widget(segment, name="Segment")
-    correct = CorrectDock(viewer, make_trainer=NoTrainer)
-    viewer.window.add_dock_widget(correct, name="Correct")
+    segment, correct = both_docks(viewer, fakes)
     until(qtbot, lambda: segment.controller.session.predictor is not None)
     data = np.zeros((5, 40, 50), np.uint8)
     data[:, 10:20, 15:30] = 200
@@ -76,7 +84,6 @@ def test_a_person_segments_paints_confirms_and_finds_it_again(make_napari_viewer
 def test_the_images_of_a_folder_are_corrected_one_after_another(make_napari_viewer, qtbot, fakes, tmp_path):
     from napari_llm4seg.corrections import SampleStore
     from napari_llm4seg.gui.controllers.projects import projects_folder
-    from napari_llm4seg.gui.plugin import CorrectDock, SegmentDock
     from napari_llm4seg.io import write
     from napari_llm4seg.volume import Volume
 
@@ -85,10 +92,7 @@ def test_the_images_of_a_folder_are_corrected_one_after_another(make_napari_view
         data[..., 10:20, 15 + seed : 30] = 200
         write(tmp_path / "scans" / f"{name}.png", Volume(data))
     viewer = make_napari_viewer(show=False)
-    segment = SegmentDock(viewer, fakes.FakeModels())
-    viewer.window.add_dock_widget(segment, name="Segment")
-    correct = CorrectDock(viewer, make_trainer=NoTrainer)
-    viewer.window.add_dock_widget(correct, name="Correct")
+    segment, correct = both_docks(viewer, fakes)
     until(qtbot, lambda: segment.controller.session.predictor is not None)
     viewer.open(tmp_path / "scans" / "a.png", plugin="napari")  # which says in the layer alone where it was read from
     until(qtbot, lambda: correct.strip_title.text() == "Images")

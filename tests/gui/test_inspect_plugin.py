@@ -29,11 +29,11 @@ def canvas_click(viewer, layer, place):
         getattr(native.events, kind)(pos=pos, button=1, buttons=[1], modifiers=(), type=kind)
 
 
-def test_a_click_on_the_canvas_shows_a_map(make_napari_viewer, qtbot):
+def planted_dock(viewer):
+    """Return the session, the scan's layer and the Inspect dock of a network that looks from one spot at another."""
     from napari_llm4seg.gui.plugin import InspectDock
     from napari_llm4seg.gui.state.session import ModelEntry, session_for
 
-    viewer = make_napari_viewer(show=False)
     session = session_for(viewer)
     session.docks.add("Segment")
     layer = viewer.add_image(marked((32, 32), BRIGHT, DARK), name="scan")
@@ -41,6 +41,12 @@ def test_a_click_on_the_canvas_shows_a_map(make_napari_viewer, qtbot):
     session.scan_id = str(layer.unique_id)
     dock = InspectDock(viewer)
     viewer.window.add_dock_widget(dock, name="Inspect")
+    return session, layer, dock
+
+
+def test_a_click_on_the_canvas_shows_a_map(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=False)
+    session, layer, dock = planted_dock(viewer)
     until(qtbot, lambda: dock.controller.recording is not None)
     assert "same forward" in dock.proof_line.text()
     canvas_click(viewer, layer, middle(BRIGHT))
@@ -72,17 +78,8 @@ def test_the_segment_dock_is_opened_beside_it(make_napari_viewer, qtbot, monkeyp
 
 
 def test_a_dock_behind_another_one_does_not_listen(make_napari_viewer, qtbot):
-    from napari_llm4seg.gui.plugin import InspectDock
-    from napari_llm4seg.gui.state.session import ModelEntry, session_for
-
     viewer = make_napari_viewer(show=True)
-    session = session_for(viewer)
-    session.docks.add("Segment")
-    layer = viewer.add_image(marked((32, 32), BRIGHT, DARK), name="scan")
-    session.model, session.predictor = ModelEntry("planted", "planted", None), planted(size=(32, 32))
-    session.scan_id = str(layer.unique_id)
-    dock = InspectDock(viewer)
-    viewer.window.add_dock_widget(dock, name="Inspect")
+    _, layer, dock = planted_dock(viewer)
     until(qtbot, lambda: dock.in_view() and dock.controller.recording is not None)
     from qtpy.QtWidgets import QLabel
 
